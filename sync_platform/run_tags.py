@@ -1,0 +1,14 @@
+"""Tags by which a Dagster run is told what to do beyond its job."""
+
+from __future__ import annotations
+
+from typing import Final
+
+#: Which sync a run of a sync's own job works on.
+SYNC: Final = "sync"
+#: `apply` names the plan that `delivered` writes ...
+PLAN_ID: Final = "sync_platform/plan_id"
+#: ... and asks that a target that moved since the plan is refused instead of overwritten.
+EXACT: Final = "sync_platform/exact"
+#: The code location of workspace.yaml; Dagster's pages of a job list the runs that carry this label.
+REPOSITORY: Final = {".dagster/repository": "__repository__@sync_platform"}
