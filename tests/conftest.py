@@ -1,0 +1,58 @@
+"""Fixtures every test may use: a temporary home, and the state on a real embedded PostgreSQL."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sync_platform.home import Home
+from sync_platform.state import server
+from sync_platform.state.database import Database, open_state
+
+pytest_plugins = ["tests.honesty", "tests.law_report"]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    """A temporary home; its PostgreSQL, if the test started one, is stopped and deleted afterwards."""
+    made = Home(tmp_path / "home").create()
+    yield made
+    server.destroy(made)
+
+
+@pytest.fixture(scope="session")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
+    """The state of a temporary home, on a server without fsync that all tests of the session share."""
+    made = Home(tmp_path_factory.mktemp("state") / "home").create()
+    server.ensure_running(made, fsync=False)
+    database = open_state(made)
+    yield database
+    database.close()
+    server.destroy(made)
+
+
+@pytest.fixture(scope="session")
+def migrated(state: Database, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of an empty, migrated database to copy."""
+    with state.session() as admin:
+        admin.execute("CREATE DATABASE migrated")
+    home = Home(tmp_path_factory.mktemp("migrated"))
+    open_state(home, url=state.url.rsplit("/", 1)[0] + "/migrated").close()
+    return "migrated"
+
+
+@pytest.fixture
+def fresh_state(state: Database, migrated: str, tmp_path: Path) -> Iterator[Database]:
+    """An empty, migrated state of its own: a new database on the session's server, and a new home."""
+    name = f"fresh_{uuid.uuid4().hex[:12]}"
+    with state.session() as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {migrated}")
+        admin.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+    database = open_state(Home(tmp_path / "fresh"), url=state.url.rsplit("/", 1)[0] + f"/{name}")
+    yield database
+    database.close()
+    with state.session() as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
