@@ -1,0 +1,111 @@
+"""`sync.loads`: what every load of a stream read and changed."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sync_platform.state.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StagedLoad:
+    """One finished load of a stream, or the one that was joined.
+
+    `rows_read` counts rows as they came (a record on two pages twice), `rows_changed` staged versions
+    written, `rows_deleted` records that became `_deleted`. `seq_to` is the stream's `high_seq` after
+    the load. `complete` means: this read returned every record the source has, proven by the
+    connector, and absent ones were marked where the stream's deletes show so.
+    """
+
+    load_id: str
+    rows_read: int
+    rows_changed: int
+    rows_deleted: int
+    seq_to: int
+    joined: bool
+    complete: bool
+    started_at: dt.datetime
+    finished_at: dt.datetime
+
+
+_COLUMNS = "load_id, rows_read, rows_changed, rows_deleted, seq_to, complete, started_at, finished_at"
+
+
+def start(db: Database, connection: str, stream: str) -> str:
+    """A new load's id. Loads of the stream still `running` were killed and become `failed`."""
+    load_id = uuid.uuid4().hex
+    with db.connection() as pg:
+        pg.execute(
+            "UPDATE sync.loads SET state = 'failed', finished_at = now()"
+            " WHERE connection = %s AND stream = %s AND state = 'running'",
+            (connection, stream),
+        )
+        pg.execute(
+            "INSERT INTO sync.loads (load_id, connection, stream, started_at) VALUES (%s, %s, %s, clock_timestamp())",
+            (load_id, connection, stream),
+        )
+    return load_id
+
+
+def progress(db: Database, load_id: str, rows_read: int, rows_changed: int, rows_deleted: int) -> None:
+    """Notes how far a running load got."""
+    with db.connection() as pg:
+        pg.execute(
+            "UPDATE sync.loads SET rows_read = %s, rows_changed = %s, rows_deleted = %s WHERE load_id = %s",
+            (rows_read, rows_changed, rows_deleted, load_id),
+        )
+
+
+def finish(db: Database, load_id: str, *, rows: tuple[int, int, int], seq_to: int, complete: bool) -> StagedLoad:
+    """Marks a load finished; `rows` are (read, changed, deleted)."""
+    with db.connection() as pg:
+        row = pg.execute(
+            "UPDATE sync.loads SET state = 'finished', finished_at = clock_timestamp(), rows_read = %s,"
+            " rows_changed = %s, rows_deleted = %s, seq_to = %s, complete = %s"
+            f" WHERE load_id = %s RETURNING {_COLUMNS}",
+            (*rows, seq_to, complete, load_id),
+        ).fetchone()
+    assert row is not None
+    return _load(row, joined=False)
+
+
+def fail(db: Database, load_id: str, state: str) -> None:
+    """Marks a load `failed` or `blocked`."""
+    with db.connection() as pg:
+        pg.execute(
+            "UPDATE sync.loads SET state = %s, finished_at = clock_timestamp() WHERE load_id = %s", (state, load_id)
+        )
+
+
+def to_join(
+    db: Database, connection: str, stream: str, requested_at: dt.datetime, *, complete: bool
+) -> StagedLoad | None:
+    """The newest finished load that started at or after `requested_at` (a complete one if asked), or None."""
+    with db.connection() as pg:
+        row = pg.execute(
+            f"SELECT {_COLUMNS} FROM sync.loads WHERE connection = %s AND stream = %s AND state = 'finished'"
+            " AND started_at >= %s AND (complete OR NOT %s) ORDER BY started_at DESC LIMIT 1",
+            (connection, stream, requested_at, complete),
+        ).fetchone()
+    return _load(row, joined=True) if row else None
+
+
+def _load(row: tuple[object, ...], *, joined: bool) -> StagedLoad:
+    load_id, read, changed, deleted, seq_to, complete, started_at, finished_at = row
+    assert isinstance(started_at, dt.datetime)
+    assert isinstance(finished_at, dt.datetime)
+    return StagedLoad(
+        load_id=str(load_id),
+        rows_read=int(str(read)),
+        rows_changed=int(str(changed)),
+        rows_deleted=int(str(deleted)),
+        seq_to=int(str(seq_to or 0)),
+        joined=joined,
+        complete=bool(complete),
+        started_at=started_at,
+        finished_at=finished_at,
+    )

@@ -1,0 +1,332 @@
+"""A load: one stream read, landed, merged and its position moved, under the stream's lock.
+
+    pages -> chunks -> sieve (what changes?) -> landing (dlt: rows + position) -> merge
+
+A killed load resumes from its last chunk. Between a chunk's landing and its merge nothing is lost:
+the position is stored with the landed rows, and the next load merges what landed before it reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import pyarrow as pa
+
+from sync_platform.crash import crash_point
+from sync_platform.errors import BlockedError, ContractError, SyncError
+from sync_platform.model import Position, Stream
+from sync_platform.staging import ledger
+from sync_platform.staging.absence import Absence
+from sync_platform.staging.canonical import canonical
+from sync_platform.staging.chunks import Chunk, Chunks, Limits
+from sync_platform.staging.lake import Lake
+from sync_platform.staging.landing import Landing, Reading, translated
+from sync_platform.staging.ledger import StagedLoad
+from sync_platform.staging.merge import describe, merge
+from sync_platform.staging.sieve import Sieve, Target
+from sync_platform.staging.tables import create, exists, high_seq
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from sync_platform.connectors.connector import Connector
+    from sync_platform.state.database import Connection
+
+__all__ = ["Progress", "StagedLoad", "lock_name", "next_read_is_full", "stage"]
+
+_DEFAULTS: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a running load got; see `StagedLoad` for what the numbers count."""
+
+    rows_read: int
+    rows_changed: int
+    rows_deleted: int
+    chunks: int
+    waiting: bool = False  # for another load of this stream to end
+
+
+def lock_name(connection: str, stream: str) -> str:
+    """The advisory lock that covers everything that writes a stream's landing and staged table."""
+    return f"staging/{connection}/{stream}"
+
+
+def stage(
+    lake: Lake,
+    connector: Connector,
+    connection: str,
+    stream: str,
+    *,
+    fields: Sequence[str] | None = None,
+    where: str | None = None,
+    requested_at: dt.datetime | None = None,
+    full: bool = False,
+    on_progress: Callable[[Progress], object] | None = None,
+    limits: Limits = _DEFAULTS,
+    allow_empty: bool = False,
+) -> StagedLoad:
+    """Brings the staged table of a stream up to date and returns what that took.
+
+    `fields` and `where` are the Source's own (a wider or another range reads everything once).
+    `requested_at`: a load that started at or after it is joined instead of reading again. `full`
+    reads everything from nothing, which is what proves absences; a stream without a cursor is
+    always read so. `allow_empty` lets a complete read of nothing delete everything.
+
+    Raises the connector's errors (after storing the pages that came before), ContractError for a
+    value that does not fit (its chunk is not stored), BlockedError for an emptied source,
+    AccessError when the lake cannot be used.
+    """
+    from sync_platform.state.locks import advisory_lock
+
+    source = _Source(connector=connector, stream=connector.stream(stream), fields=fields, where=where)
+
+    def waiting() -> None:
+        if on_progress is not None:
+            on_progress(Progress(rows_read=0, rows_changed=0, rows_deleted=0, chunks=0, waiting=True))
+
+    with advisory_lock(lake.db, lock_name(connection, stream), on_wait=waiting) as lock:
+        if requested_at is not None:
+            joined = ledger.to_join(lake.db, connection, stream, requested_at, complete=full)
+            if joined is not None:
+                return joined
+        load_id = ledger.start(lake.db, connection, stream)
+        load = _Load(lake, connection, source, lock, load_id, limits, on_progress)
+        try:
+            with translated(lake), lake.connect() as load.con, Landing(lake, connection, stream) as load.landing:
+                return load.run(full=full, allow_empty=allow_empty)
+        except BaseException as error:
+            with contextlib.suppress(SyncError):  # the first error is the one to tell
+                ledger.fail(lake.db, load_id, "blocked" if isinstance(error, BlockedError) else "failed")
+            raise
+
+
+def needs_full_read(reading: Reading, fields: Sequence[str] | None, where: str | None) -> str | None:
+    """Why a stream read so far as `reading` says must be read again from nothing, or None."""
+    if reading.position is None:
+        return None
+    if reading.where != where:
+        return f"its filter changed from {reading.where or 'none'} to {where or 'none'}"
+    if reading.fields is not None:
+        new = "all fields" if fields is None else ", ".join(sorted(set(fields) - set(reading.fields)))
+        if new:
+            return f"it now reads {new}"
+    return reading.owed
+
+
+def next_read_is_full(
+    lake: Lake, connection: str, stream: str, *, fields: Sequence[str] | None = None, where: str | None = None
+) -> str | None:
+    """Why the next load of a stream will read everything again, or None; waits for a running load."""
+    from sync_platform.state.locks import advisory_lock
+
+    with (
+        advisory_lock(lake.db, lock_name(connection, stream)),
+        translated(lake),
+        Landing(lake, connection, stream) as landing,
+    ):
+        return needs_full_read(landing.reading, fields, where)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    connector: Connector
+    stream: Stream
+    fields: Sequence[str] | None
+    where: str | None
+
+    @property
+    def cursor(self) -> str | None:
+        return self.stream.cursor.field if self.stream.cursor else None
+
+    def asked(self) -> list[str] | None:
+        """The fields to ask for: the Source's, the key and the cursor."""
+        if self.fields is None:
+            return None
+        return list(dict.fromkeys([*self.stream.key, *([self.cursor] if self.cursor else []), *self.fields]))
+
+
+class _Load:
+    """One load while it runs."""
+
+    con: duckdb.DuckDBPyConnection
+    landing: Landing
+    _chunks: Chunks
+
+    def __init__(
+        self,
+        lake: Lake,
+        connection: str,
+        source: _Source,
+        lock: Connection,
+        load_id: str,
+        limits: Limits,
+        on_progress: Callable[[Progress], object] | None,
+    ) -> None:
+        self._lake = lake
+        self._connection = connection
+        self._source = source
+        self._lock = lock
+        self._id = load_id
+        self._limits = limits
+        self._on_progress = on_progress
+        self._committed = 0
+        self._changed = 0
+        self._deleted = 0
+        self._backfill = False  # is this a read from nothing, or the rest of one?
+        self._position: dict[str, Any] | None = None  # the last safe point of this read
+        self._stored_at = limits.clock()
+
+    def run(self, *, full: bool, allow_empty: bool) -> StagedLoad:
+        """Reads to the end, or to the error that ends the read."""
+        source, stream = self._source, self._source.stream
+        self._merge()  # what an interrupted load left
+        since = self._since(full=full)
+        self._backfill = since is None or not self.landing.reading.finished
+        self._position = None if since is None else dict(since.value)
+        absence = Absence(self.con, self._lake, self._connection, stream, proven=since is None)
+        self._chunks = Chunks(
+            pages=source.connector.read(stream.name, since, fields=source.asked(), where=source.where),
+            name=f"{self._connection}/{stream.name}",
+            key=stream.key,
+            staged=dict(describe(self.con, self._connection, stream.name).types),
+            discover=lambda: source.connector.discover(stream.name),
+            limits=self._limits,
+        )
+        complete = False
+        for chunk in self._chunks:
+            complete = chunk.complete and since is None
+            if complete and not allow_empty:
+                absence.check(self._chunks.rows_read)
+            self._store(chunk, absence)
+            if chunk.error is not None:
+                raise chunk.error
+        if complete:
+            self._deleted += absence.apply(self._chunks.read_at)
+        if not exists(self.con, self._connection, stream.name):
+            self._create_empty()
+        return ledger.finish(
+            self._lake.db,
+            self._id,
+            rows=(self._chunks.rows_read, self._changed, self._deleted),
+            seq_to=high_seq(self.con, self._connection, stream.name),
+            complete=complete,
+        )
+
+    def _create_empty(self) -> None:
+        """A stream that holds nothing yet is a table without rows, so that syncs and analysts can read it."""
+        source = self._source
+        wanted = set(source.fields or ())
+        types = {
+            field.name: kind
+            for field in source.connector.discover(source.stream.name)
+            if (kind := canonical(field.type)) is not None
+            and (not wanted or field.name in wanted or field.name in source.stream.key)
+        }
+        create(self.con, self._connection, source.stream.name, types)
+
+    def _since(self, *, full: bool) -> Position | None:
+        reading, source = self.landing.reading, self._source
+        if full or reading.position is None or needs_full_read(reading, source.fields, source.where):
+            return None
+        if source.stream.cursor is None and reading.finished:
+            return None  # nothing to move along: only a full read sees changes
+        return Position(reading.position)
+
+    def _store(self, chunk: Chunk, absence: Absence) -> None:
+        """Lands and merges a chunk; nothing at all when it neither changes a row nor moves the position."""
+        self._check_lock()
+        stream = self._source.stream
+        target = describe(self.con, self._connection, stream.name)
+        reading = self._reading(chunk, target)
+        stored = self.landing.reading.chunk
+        count, schema = 0, None
+        if chunk.rows.num_rows:
+            with Sieve(self.con, chunk.rows, target, stream.key, self._source.cursor) as sieve:
+                self._check_cursor(sieve, chunk)
+                absence.remember(sieve)
+                count, schema = sieve.write(self.landing.file, self.landing.next_chunk)
+        if count:
+            self.landing.store(schema, count, reading)
+            self._merge()
+        elif reading.moved_from(self.landing.reading) and (chunk.last or self._due()):
+            self.landing.store(None, 0, reading)
+        if self.landing.reading.chunk != stored:
+            self._stored_at = self._limits.clock()
+            self._committed += 1
+            crash_point("staging_loaded")
+        self._report()
+
+    def _due(self) -> bool:
+        """Whether a position that moved without changes waited long enough: until then it is not worth a package."""
+        return self._limits.clock() - self._stored_at >= self._limits.seconds
+
+    def _report(self) -> None:
+        ledger.progress(self._lake.db, self._id, self._chunks.rows_read, self._changed, self._deleted)
+        if self._on_progress is not None:
+            self._on_progress(
+                Progress(
+                    rows_read=self._chunks.rows_read,
+                    rows_changed=self._changed,
+                    rows_deleted=self._deleted,
+                    chunks=self._committed,
+                )
+            )
+
+    def _reading(self, chunk: Chunk, target: Target) -> Reading:
+        """What to remember once this chunk is stored."""
+        before, source = self.landing.reading, self._source
+        new = [name for name in chunk.types if name not in target.types]
+        owed = before.owed
+        if self._backfill:
+            owed = None
+        elif new and not target.empty:
+            owed = f"{', '.join(new)} is new, and older records were read without it"
+        if chunk.position is not None:
+            self._position = dict(chunk.position.value)
+        return Reading(
+            position=self._position,
+            where=source.where,
+            fields=None if source.fields is None else sorted(source.fields),
+            finished=not self._backfill or (chunk.last and chunk.error is None),
+            owed=owed,
+            columns=list(chunk.types),
+        )
+
+    def _merge(self) -> None:
+        """Merges what the last package landed; rows of a package without a stored position are dropped."""
+        reading = self.landing.reading
+        stream = self._source.stream.name
+        for name in self.landing.tables(self.con):
+            table = self.landing.table(name)
+            schema = self.con.execute(f"SELECT * FROM {table} LIMIT 0").to_arrow_table().schema
+            types = {column: schema.field(column).type for column in reading.columns if column in schema.names}
+            chunk = reading.chunk if name == reading.table else -1
+            done = merge(self._lake, self.con, self._connection, stream, landing=table, chunk=chunk, types=types)
+            self._changed += done.changed
+            self._deleted += done.deleted
+
+    def _check_cursor(self, sieve: Sieve, chunk: Chunk) -> None:
+        cursor = self._source.cursor
+        if cursor is None or cursor not in chunk.types or not pa.types.is_string(chunk.types[cursor]):
+            return
+        value = sieve.unreadable_cursor(cursor)
+        if value is not None:
+            raise ContractError(
+                f"{self._connection}/{self._source.stream.name}: the cursor {cursor} holds {value!r}, which is no time",
+                field=cursor,
+                value=value,
+                mend="the connector must give the cursor as a timestamp or a number",
+            )
+
+    def _check_lock(self) -> None:
+        """A lost lock means another load may be running: stop before writing."""
+        from sync_platform.state.database import translated as state_errors
+
+        with state_errors(self._lake.db.shown):
+            self._lock.execute("SELECT 1")

@@ -1,0 +1,173 @@
+"""The merge: what landed becomes part of the staged table, in one DuckLake transaction.
+
+`_seq` is one value of the sequence `sync.seq` per merge, taken under the stream's lock: all rows a
+merge changes share it, and it is higher than every `_seq` of earlier merges of the stream. A reader
+that has seen everything up to `high_seq` therefore misses nothing by asking for `_seq > high_seq`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, TypeVar
+
+import pyarrow as pa
+
+from sync_platform.errors import TransientError
+from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT, SEQ
+from sync_platform.staging.canonical import CHUNK
+from sync_platform.staging.lake import Lake, quoted
+from sync_platform.staging.sieve import NOT_OLDER, Target
+from sync_platform.staging.tables import add_columns, columns, create, table_name
+
+if TYPE_CHECKING:
+    import duckdb
+
+ATTEMPTS: Final = 10
+
+#: The landed hash has a sign (see `landing`), the staged one has none.
+_UNSIGNED: Final = f"""CASE WHEN {HASH} < 0
+    THEN ({HASH}::HUGEINT + 18446744073709551616)::UBIGINT ELSE {HASH}::UBIGINT END"""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Merged:
+    """What a merge did. `seq` is None when it changed nothing."""
+
+    changed: int = 0
+    deleted: int = 0
+    seq: int | None = None
+
+
+def describe(con: duckdb.DuckDBPyConnection, connection: str, stream: str) -> Target:
+    """The staged table of a stream as it is now."""
+    schema = columns(con, connection, stream)
+    name = table_name(connection, stream)
+    if schema is None:
+        return Target(name=name, types={}, empty=True)
+    row = con.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()
+    return Target(name=name, types=dict(zip(schema.names, schema.types, strict=True)), empty=row is None)
+
+
+def next_seq(lake: Lake) -> int:
+    """A number higher than all before; call it under the stream's lock."""
+    with lake.db.connection() as pg:
+        row = pg.execute("SELECT nextval('sync.seq')").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def merge(
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    connection: str,
+    stream: str,
+    *,
+    landing: str,
+    chunk: int,
+    types: Mapping[str, pa.DataType],
+) -> Merged:
+    """Merges the rows of `chunk` in the landing table and empties it; doing it again changes nothing.
+
+    `types` are the vendor columns the chunk's pages had: others stay untouched. The landing table
+    holds one row per key (see `sieve`). Rows of other chunks in it are leftovers of a load that never
+    stored its position: they will be read again, and are dropped here.
+    """
+    counted = con.execute(
+        f"SELECT count(*), count(*) FILTER (NOT {DELETED} AND {CHUNK} = {chunk}),"
+        f" count(*) FILTER ({DELETED} AND {CHUNK} = {chunk}) FROM {landing}"
+    ).fetchone()
+    landed, live, dead = counted or (0, 0, 0)
+    if not live and not dead:
+        if landed:
+            retried(lambda: con.execute(f"DELETE FROM {landing}"))
+        return Merged()
+    target = retried(lambda: _prepare(con, connection, stream, types))
+    seq = next_seq(lake)
+    source = f"(SELECT * REPLACE ({_UNSIGNED} AS {HASH}) FROM {landing} WHERE {CHUNK} = {chunk})"
+    statement = (_insert if target.empty else _upsert)(target.name, source, types, seq)
+    transact(con, statement, f"DELETE FROM {landing}")
+    return Merged(changed=live, deleted=dead, seq=seq)
+
+
+def transact(con: duckdb.DuckDBPyConnection, *statements: str) -> None:
+    """Runs the statements as one transaction, again from its first statement after a conflict."""
+
+    def once() -> None:
+        con.execute("BEGIN TRANSACTION")
+        try:
+            for statement in statements:
+                con.execute(statement)
+            con.execute("COMMIT")
+        except BaseException:
+            _rollback(con)
+            raise
+
+    retried(once)
+
+
+def retried(work: Callable[[], T], sleep: Callable[[float], None] = time.sleep) -> T:
+    """`work()`, repeated while DuckLake reports that another writer committed in between.
+
+    Raises TransientError when that happens too often.
+    """
+    import duckdb
+
+    for attempt in range(ATTEMPTS):
+        try:
+            return work()
+        except duckdb.Error as error:
+            if not _conflict(error):
+                raise
+        sleep(min(2.0, 0.05 * 2**attempt) * (0.5 + random.random()))
+    raise TransientError("the lake's catalog is too busy: every attempt to commit met another writer", retry_after=30)
+
+
+def _conflict(error: Exception) -> bool:
+    import duckdb
+
+    text = str(error)
+    return isinstance(error, duckdb.TransactionException) or "onflict" in text or "another transaction" in text
+
+
+def _rollback(con: duckdb.DuckDBPyConnection) -> None:
+    import duckdb
+
+    with contextlib.suppress(duckdb.Error):  # a failed COMMIT has already ended the transaction
+        con.execute("ROLLBACK")
+
+
+def _prepare(con: duckdb.DuckDBPyConnection, connection: str, stream: str, types: Mapping[str, pa.DataType]) -> Target:
+    """The staged table with all of the chunk's columns; created or extended where needed."""
+    target = describe(con, connection, stream)
+    if not target.types:
+        create(con, connection, stream, types)
+    elif new := {name: kind for name, kind in types.items() if name not in target.types}:
+        add_columns(con, connection, stream, new)
+    else:
+        return target
+    return describe(con, connection, stream)
+
+
+def _insert(table: str, source: str, types: Mapping[str, pa.DataType], seq: int) -> str:
+    names = [*map(quoted, types), KEY, HASH, DELETED, CURSOR, READ_AT]
+    return f"INSERT INTO {table} ({', '.join(names)}, {SEQ}) SELECT {', '.join(names)}, {seq} FROM {source}"
+
+
+def _upsert(table: str, source: str, types: Mapping[str, pa.DataType], seq: int) -> str:
+    vendor = list(map(quoted, types))
+    names = [*vendor, KEY, HASH, DELETED, CURSOR, READ_AT]
+    kept = [f"{name} = CASE WHEN s.{DELETED} THEN t.{name} ELSE s.{name} END" for name in vendor]
+    return f"""
+        MERGE INTO {table} t USING {source} s ON t.{KEY} = s.{KEY}
+        WHEN MATCHED AND (t.{HASH} <> s.{HASH} OR t.{DELETED} <> s.{DELETED}) AND {NOT_OLDER} THEN UPDATE SET
+            {"".join(f"{item}, " for item in kept)}
+            {HASH} = s.{HASH}, {SEQ} = {seq}, {DELETED} = s.{DELETED},
+            {CURSOR} = greatest(s.{CURSOR}, t.{CURSOR}), {READ_AT} = s.{READ_AT}
+        WHEN NOT MATCHED THEN INSERT ({", ".join(names)}, {SEQ})
+            VALUES ({", ".join(f"s.{name}" for name in names)}, {seq})"""

@@ -1,0 +1,144 @@
+"""The sieve: of a chunk of pages, the rows that would change the staged table, ready to land.
+
+One row per key leaves it: the one with the highest cursor, among equals the latest request, then the
+latest row. A row without a cursor (a deletion feed's) counts as new as the newest row before it.
+What equals the staged row is left out before dlt writes a file for it: a reload in which nothing
+changed lands nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT
+from sync_platform.staging.canonical import CHUNK
+from sync_platform.staging.fingerprint import cursor_sql, hash_sql, key_sql
+from sync_platform.staging.lake import literal, quoted
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import duckdb
+
+ORDER: Final = "_ord"
+MERGED: Final = "_merged_hash"
+
+_SIGNED: Final = f"""CASE WHEN {MERGED} > 9223372036854775807
+    THEN ({MERGED}::HUGEINT - 18446744073709551616)::BIGINT ELSE {MERGED}::BIGINT END"""
+
+#: May this version (s) replace the staged one (t)? The cursor decides; on a tie, or without one, the request's start.
+NOT_OLDER: Final = f"""CASE WHEN s.{CURSOR} IS NULL OR t.{CURSOR} IS NULL OR s.{CURSOR} = t.{CURSOR}
+    THEN s.{READ_AT} >= t.{READ_AT} ELSE s.{CURSOR} > t.{CURSOR} END"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The staged table as a chunk finds it. `types` are the canonical types of the vendor's columns."""
+
+    name: str  # the quoted table name
+    types: Mapping[str, pa.DataType]  # as staged; empty when there is no table
+    empty: bool  # no rows, so nothing to compare with
+
+
+class Sieve:
+    """Compares one chunk (`rows`) with a target; use it on a connection that does nothing else meanwhile.
+
+    `rows` has the page's vendor columns in canonical types, `_deleted`, `_read_at` and `_ord`.
+    """
+
+    def __init__(
+        self, con: duckdb.DuckDBPyConnection, rows: pa.Table, target: Target, key: Sequence[str], cursor: str | None
+    ) -> None:
+        self._con = con
+        self._target = target
+        technical = {DELETED, READ_AT, ORDER}
+        self._types = {field.name: field.type for field in rows.schema if field.name not in technical}
+        con.register("chunk", rows)
+        cursor_of = "NULL::BIGINT"
+        if cursor is not None and cursor in self._types:
+            cursor_of = cursor_sql(f"c.{quoted(cursor)}", self._types[cursor])
+        self._identified = (
+            f"SELECT c.*, {key_sql(key, self._types, lambda name: f'c.{quoted(name)}')} AS {KEY},"
+            f" {cursor_of} AS {CURSOR} FROM chunk c"
+        )
+
+    def __enter__(self) -> Sieve:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._con.unregister("chunk")
+        self._con.execute("DROP TABLE IF EXISTS temp.losers")
+
+    def remember_keys(self, table: str) -> None:
+        """Adds the keys of the chunk's live rows to a temporary table."""
+        self._con.execute(f"INSERT INTO {table} SELECT {KEY} FROM ({self._identified}) WHERE NOT {DELETED}")
+
+    def unreadable_cursor(self, cursor: str) -> str | None:
+        """A cursor value that is no point in time or number, or None when all are."""
+        row = self._con.execute(
+            f"SELECT {quoted(cursor)}::VARCHAR FROM ({self._identified})"
+            f" WHERE {CURSOR} IS NULL AND {quoted(cursor)} IS NOT NULL LIMIT 1"
+        ).fetchone()
+        return str(row[0]) if row else None
+
+    def write(self, file: Path, chunk: int) -> tuple[int, pa.Schema]:
+        """Writes the rows that change something to a Parquet file; how many, and its schema.
+
+        Vendor columns, `_key _deleted _cursor _read_at`, the chunk's number and `_hash`, which is the
+        signed number of the same bits here (dlt knows no unsigned ones).
+        """
+        source = self._identified
+        if self._repeats():
+            self._find_losers()
+            source += f" ANTI JOIN temp.losers l USING ({ORDER})"
+        changes = f"SELECT *, {chunk}::BIGINT AS {CHUNK} FROM ({self._changes(source)})"
+        schema = self._con.execute(f"SELECT * FROM ({changes}) LIMIT 0").to_arrow_table().schema
+        row = self._con.execute(f"COPY ({changes}) TO {literal(str(file))} (FORMAT parquet)").fetchone()
+        return (int(row[0]) if row else 0), schema
+
+    def _repeats(self) -> bool:
+        row = self._con.execute(f"SELECT count(*) > count(DISTINCT {KEY}) FROM ({self._identified})").fetchone()
+        return bool(row and row[0])
+
+    def _find_losers(self) -> None:
+        """Fills `losers` with the numbers of rows that another row of the same key outranks."""
+        self._con.execute(f"""
+            CREATE OR REPLACE TEMP TABLE losers AS
+            WITH k AS (SELECT {KEY}, {CURSOR}, {READ_AT}, {ORDER} FROM ({self._identified})),
+            ranked AS (
+                SELECT {ORDER}, {KEY}, {READ_AT},
+                       coalesce({CURSOR}, max({CURSOR}) OVER (PARTITION BY {KEY} ORDER BY {ORDER})) AS rank
+                FROM k WHERE {KEY} IN (SELECT {KEY} FROM k GROUP BY {KEY} HAVING count(*) > 1)
+            )
+            SELECT {ORDER} FROM ranked
+            QUALIFY row_number() OVER (
+                PARTITION BY {KEY} ORDER BY rank DESC NULLS LAST, {READ_AT} DESC, {ORDER} DESC
+            ) > 1""")
+
+    def _changes(self, source: str) -> str:
+        names = ", ".join(f"s.{quoted(name)}" for name in self._types)
+        kept = f"s.{KEY}, s.{DELETED}, s.{CURSOR}, s.{READ_AT}"
+        if self._target.empty:
+            hashed = hash_sql(self._types, lambda name: f"s.{quoted(name)}")
+            return f"""
+                SELECT * EXCLUDE ({MERGED}), {_SIGNED} AS {HASH} FROM (
+                    SELECT {names}, {kept}, {hashed} AS {MERGED} FROM ({source}) s WHERE NOT s.{DELETED})"""
+        absent = [name for name in self._target.types if name not in self._types]
+        whole = {**self._target.types, **self._types}
+
+        def ref(name: str) -> str:
+            return f"t.{quoted(name)}" if name in absent else f"s.{quoted(name)}"
+
+        needed = ", ".join([KEY, HASH, DELETED, CURSOR, READ_AT, *map(quoted, absent)])
+        return f"""
+            SELECT * EXCLUDE ({MERGED}, _is_new, _is_newer, _staged_hash, _was_deleted), {_SIGNED} AS {HASH} FROM (
+                SELECT {names}, {kept}, t.{KEY} IS NULL AS _is_new, {NOT_OLDER} AS _is_newer,
+                       t.{HASH} AS _staged_hash, t.{DELETED} AS _was_deleted,
+                       CASE WHEN s.{DELETED} THEN t.{HASH} ELSE {hash_sql(whole, ref)} END AS {MERGED}
+                FROM ({source}) s LEFT JOIN (SELECT {needed} FROM {self._target.name}) t ON t.{KEY} = s.{KEY})
+            WHERE CASE WHEN _is_new THEN NOT {DELETED}
+                       ELSE ({MERGED} <> _staged_hash OR _was_deleted <> {DELETED}) AND _is_newer END"""
