@@ -1,0 +1,1 @@
+"""One connector per system: who we talk to, and how."""

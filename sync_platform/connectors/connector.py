@@ -1,0 +1,124 @@
+"""What every connector is: one account at one system, able to read, look up and write its streams."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar, Protocol, runtime_checkable
+
+import dagster as dg
+import pyarrow as pa
+from pydantic import PrivateAttr
+
+from sync_platform.connectors.shared import Quota, Shared, Token, TokenStore, Traffic
+from sync_platform.errors import ConfigError
+from sync_platform.model import Change, Event, Health, Outcome, Page, Position, Stream
+
+__all__ = ["BulkTarget", "Connector", "Quota", "Shared", "Token", "TokenStore", "Traffic"]
+
+
+class Connector(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """One account. Its fields are its configuration; obtain one by `project.connect(name)`.
+
+    Used directly, an `EnvVar` field would be sent as the variable's *name*; `connect` resolves it.
+    Every method raises only errors of `sync_platform.errors`.
+    """
+
+    system: ClassVar[str]
+    api_version: ClassVar[str]
+    streams: ClassVar[Mapping[str, Stream]]
+
+    _shared: Shared | None = PrivateAttr(default=None)
+    _traffic: Traffic = PrivateAttr(default_factory=Traffic)
+
+    @property
+    def traffic(self) -> Traffic:
+        """Calls, bytes and waiting of this object so far."""
+        return self._traffic
+
+    def stream(self, name: str) -> Stream:
+        """The stream of that name. A system with custom objects overrides this.
+
+        Raises ConfigError naming the known streams.
+        """
+        try:
+            return self.streams[name]
+        except KeyError:
+            raise ConfigError(
+                f"{self.system} has no object {name!r}",
+                field="object",
+                value=name,
+                mend="use one of: " + ", ".join(sorted(self.streams)),
+            ) from None
+
+    @abc.abstractmethod
+    def check(self) -> Health:
+        """Credentials, permissions and API version, by the cheapest honest request."""
+
+    @abc.abstractmethod
+    def discover(self, stream: str) -> pa.Schema:
+        """The stream's fields as this account sees them, custom ones too (see `model.Field`)."""
+
+    @abc.abstractmethod
+    def read(
+        self,
+        stream: str,
+        since: Position | None = None,
+        *,
+        fields: Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> Iterator[Page]:
+        """Pages of rows changed since a position, oldest first where the vendor can; None reads all.
+
+        `fields` limits the columns (default: all readable); `where` is the *Source's own* filter, SQL,
+        part of what the stream is. Rows may repeat (overlap, ties, shifting pages); none may be missing.
+        """
+
+    @abc.abstractmethod
+    def get(self, stream: str, ids: Sequence[str], fields: Sequence[str]) -> pa.Table:
+        """The records of these ids, strongly consistent: the key columns and `fields`.
+
+        Ids that no longer exist are simply not in the answer. Any order.
+        """
+
+    @abc.abstractmethod
+    def find(self, stream: str, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:
+        """The records whose `field` is one of `values`: key columns, `field` and `fields`.
+
+        The look-up before a create. Several rows may answer for one value.
+        """
+
+    @abc.abstractmethod
+    def write(self, stream: str, changes: Sequence[Change]) -> Iterator[Outcome]:
+        """One outcome per change, in the order of `changes`, at most `batch_size` of one `op`.
+
+        Raises UnknownOutcome when the answer was lost after the request may have been received,
+        TransientError / RateLimitError when nothing of the batch was stored, AuthError. A refusal
+        of one record is an Outcome with status FAILED (or RETRY), never an exception.
+        """
+
+    def preview(self, stream: str, predicate: str) -> str | None:
+        """The part of a SQL predicate this vendor's query language can take, for display and look-ups."""
+        return None
+
+    def verify(self, headers: Mapping[str, str], body: bytes, url: str) -> list[Event]:
+        """The events of a webhook whose signature holds; AuthError otherwise."""
+        raise ConfigError(f"{self.system} sends no webhooks that this connector reads", field="webhooks")
+
+
+@runtime_checkable
+class BulkTarget(Protocol):
+    """A target that takes a whole part of a plan in one transaction (databases)."""
+
+    def write_bulk(self, stream: str, op: str, rows: pa.Table, delivery: str) -> pa.Table:
+        """Writes `rows` and the marker `delivery` in one transaction of the target.
+
+        `rows` holds `_key` (source key), `_target_id` (null for creates) and the target fields to set.
+        Returns `_key`, `_target_id`, `_status` (model.Status), `_field`, `_reason` for every row.
+        A delivery already marked writes nothing and returns the same ids. A row the target refuses
+        comes back FAILED with its reason while the others are committed. Raises UnknownOutcome when
+        the commit's answer was lost.
+        """
+
+    def delivered(self, stream: str, delivery: str) -> bool:
+        """Whether that marker is in the target."""

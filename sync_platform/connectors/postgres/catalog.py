@@ -1,0 +1,220 @@
+"""Tables and views as `pg_catalog` describes them.
+
+https://www.postgresql.org/docs/current/catalogs.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+import pyarrow as pa
+
+from sync_platform.connectors.postgres.session import Session, identifier, literal
+from sync_platform.connectors.sql import CURSOR_NAMES, Column, Table, TableOptions, did_you_mean
+from sync_platform.errors import AuthError, ConfigError
+
+#: Types that arrive as they are. Everything else is read as the text PostgreSQL prints for it.
+_NATIVE: Final[Mapping[str, pa.DataType]] = {
+    "int2": pa.int16(),
+    "int4": pa.int32(),
+    "int8": pa.int64(),
+    "float4": pa.float32(),
+    "float8": pa.float64(),
+    "bool": pa.bool_(),
+    "text": pa.string(),
+    "varchar": pa.string(),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "timestamp": pa.timestamp("us"),
+    "timestamptz": pa.timestamp("us", tz="UTC"),
+    "bytea": pa.binary(),
+}
+
+#: Cursor types: instants and whole numbers.
+CURSOR_TYPES: Final = ("timestamptz", "timestamp", "int8", "int4")
+
+_DESCRIBE: Final = """
+SELECT json_build_object(
+  'kind', c.relkind,
+  'readable', has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'),
+  'rewrites', EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & 7 = 7),
+  'writes', pg_relation_is_updatable(c.oid, true) & 28,
+  'columns', (
+    SELECT coalesce(json_agg(json_build_object(
+      'name', a.attname, 'type', coalesce(b.typname, t.typname), 'declared', format_type(a.atttypid, a.atttypmod),
+      'cast', format_type(coalesce(b.oid, t.oid), -1),
+      'typmod', CASE WHEN a.atttypmod = -1 AND t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END,
+      'not_null', a.attnotnull OR t.typnotnull, 'identity', a.attidentity, 'generated', a.attgenerated <> '',
+      'default', pg_get_expr(d.adbin, d.adrelid),
+      'sequence', CASE WHEN a.attidentity <> '' THEN
+          pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname) END,
+      'values', (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_enum e
+                 WHERE e.enumtypid = coalesce(b.oid, t.oid)),
+      'comment', col_description(c.oid, a.attnum)) ORDER BY a.attnum), '[]')
+    FROM pg_attribute a
+    JOIN pg_type t ON t.oid = a.atttypid
+    LEFT JOIN pg_type b ON t.typtype = 'd' AND b.oid = t.typbasetype
+    LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      AND has_column_privilege(c.oid, a.attnum, 'SELECT')),
+  'indexes', (
+    SELECT coalesce(json_agg(json_build_object(
+      'primary', i.indisprimary, 'unique', i.indisunique AND i.indpred IS NULL AND i.indimmediate,
+      'columns', (SELECT json_agg(k.attname ORDER BY o.place)
+                  FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS o(number, place)
+                  LEFT JOIN pg_attribute k ON k.attrelid = c.oid AND k.attnum = o.number
+                  WHERE o.place <= i.indnkeyatts)) ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid), '[]')
+    FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid))::text AS described
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname = {schema} AND c.relname = {name}
+"""
+
+_NAMES: Final = """
+SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
+  AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND left(c.relname, 1) <> '_'
+ORDER BY 1, 2 LIMIT 2000
+"""
+
+
+def describe(session: Session, stream: str, schema: str, options: Mapping[str, TableOptions]) -> Table:
+    """The table a stream's name means: `name` in the default schema, or `schema.name`.
+
+    Raises ConfigError with the nearest names when there is none, AuthError when it cannot be read.
+    """
+    session.begin(read_only=True)
+    candidates = [(schema, stream)]
+    if "." in stream:
+        first, _, rest = stream.partition(".")
+        candidates.append((first, rest))
+    for place, name in candidates:
+        sql = _DESCRIBE.format(schema=literal(place), name=literal(name))
+        found = session.rows(sql, f"describing {stream}").column("described").to_pylist()
+        if found:
+            told: dict[str, Any] = json.loads(found[0])
+            if not told["readable"]:
+                raise AuthError(
+                    f"{session.place}: permission denied for table {place}.{name}",
+                    field="object",
+                    value=stream,
+                    mend=f"GRANT SELECT ON {identifier(place, name)} TO the connection's role",
+                )
+            chosen = options.get(stream) or options.get(f"{place}.{name}") or TableOptions()
+            return _table(place, name, told, chosen)
+    raise _unknown(session, stream, schema)
+
+
+def _unknown(session: Session, stream: str, schema: str) -> ConfigError:
+    known = session.rows(_NAMES, "listing tables").to_pylist()
+    names = [row["name"] if row["schema"] == schema else f"{row['schema']}.{row['name']}" for row in known]
+    elsewhere = [name for name in names if name.partition(".")[2] == stream]
+    return ConfigError(
+        f"{session.place}: there is no table or view {stream!r} in schema {schema!r}",
+        field="object",
+        value=stream,
+        mend=f"did you mean {' or '.join(elsewhere)}?" if elsewhere else did_you_mean(stream, names),
+    )
+
+
+def _column(told: Mapping[str, Any], options: TableOptions, unique: bool, indexed: bool) -> Column:
+    name, kind, typmod = told["name"], told["type"], told["typmod"]
+    quoted = identifier(name)
+    arrow, expression = _NATIVE.get(kind, pa.string()), quoted
+    if name in options.as_text or (kind not in _NATIVE and kind != "numeric"):
+        arrow, expression = pa.string(), f"{quoted}::text"
+    elif kind == "numeric":
+        arrow, expression = _decimal(typmod), quoted
+    elif kind == "timestamp" and options.timezone:
+        arrow, expression = pa.timestamp("us", tz="UTC"), f"({quoted} AT TIME ZONE {literal(options.timezone)})"
+    default = told["default"]
+    if told["sequence"]:
+        default = f"nextval({literal(told['sequence'])}::regclass)"
+    return Column(
+        name=name,
+        type=kind,
+        declared=told["declared"],
+        cast=told["cast"],
+        arrow=arrow,
+        expression=expression,
+        not_null=bool(told["not_null"]),
+        default=default,
+        readonly=bool(told["generated"]) or told["identity"] == "a",
+        unique=unique,
+        indexed=indexed,
+        folded=kind == "citext",
+        values=tuple(told["values"] or ()),
+        max_length=typmod - 4 if kind in ("varchar", "bpchar") and typmod > 4 else None,
+        comment=told["comment"] or "",
+    )
+
+
+def _decimal(typmod: int) -> pa.DataType:
+    """The Arrow type of a numeric: decimal where precision and scale are declared and fit, else text."""
+    if typmod < 4:
+        return pa.string()
+    precision, scale = ((typmod - 4) >> 16) & 0xFFFF, (typmod - 4) & 0x7FF
+    return pa.decimal128(precision, scale) if precision <= 38 and scale <= precision else pa.string()
+
+
+def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOptions) -> Table:
+    unique = {i["columns"][0] for i in told["indexes"] if i["unique"] and len(i["columns"]) == 1}
+    indexed = {i["columns"][0] for i in told["indexes"]}
+    columns = {
+        c["name"]: _column(c, options, c["name"] in unique, c["name"] in indexed) for c in told["columns"]
+    }  # fmt: skip
+    bare = Table(
+        schema=schema,
+        name=name,
+        columns=columns,
+        key=(),
+        cursor=None,
+        options=options,
+        row_versions=told["kind"] in ("r", "p", "m"),
+        writable=told["writes"] == 28,
+        plain_inserts=told["kind"] in ("r", "p") and not told["rewrites"],
+    )
+    for column in (*options.key, *options.as_text, *filter(None, [options.cursor, options.tombstone])):
+        bare.column(column)
+    if options.tombstone and columns[options.tombstone].type not in ("bool", "timestamp", "timestamptz", "date"):
+        raise ConfigError(
+            f"{bare}: the tombstone column {options.tombstone} is a {columns[options.tombstone].declared}",
+            field="tombstone",
+            value=options.tombstone,
+            mend="name a boolean or a time column",
+        )
+    return replace(bare, key=tuple(options.key) or _key(bare, told), cursor=_cursor(bare))
+
+
+def _key(table: Table, told: Mapping[str, Any]) -> tuple[str, ...]:
+    for index in told["indexes"]:  # the primary key first, then the narrowest
+        names = index["columns"]
+        if (index["primary"] or index["unique"]) and all(
+            n in table.columns and table.columns[n].not_null for n in names
+        ):
+            return tuple(names)
+    raise ConfigError(
+        f"{table} has neither a primary key nor a unique index over columns that are never null",
+        field="object",
+        value=str(table),
+        mend=f"say which columns identify a row: tables={{{table.name!r}: {{'key': [...]}}}} in the connection",
+    )
+
+
+def _cursor(table: Table) -> str | None:
+    wanted = table.options.cursor
+    if wanted is not None:
+        if wanted and table.columns[wanted].type not in CURSOR_TYPES:
+            raise ConfigError(
+                f"{table}: the cursor {wanted} is a {table.columns[wanted].declared}",
+                field="cursor",
+                value=wanted,
+                mend="name a timestamp or a whole-number column that grows with every change",
+            )
+        return wanted or None
+    usual = {name: place for place, name in enumerate(CURSOR_NAMES)}
+    found = [c for c in table.columns.values() if c.name.lower() in usual and c.type in CURSOR_TYPES]
+    found.sort(key=lambda c: (not c.indexed, usual[c.name.lower()]))
+    return found[0].name if found else None

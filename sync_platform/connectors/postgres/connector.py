@@ -1,0 +1,259 @@
+"""PostgreSQL 12 and newer: the connector."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar, Final
+
+import dagster as dg
+import pyarrow as pa
+from pydantic import Field as Setting
+from pydantic import PrivateAttr
+
+from sync_platform.connectors.connector import Connector
+from sync_platform.connectors.postgres import reading
+from sync_platform.connectors.postgres.catalog import describe
+from sync_platform.connectors.postgres.marker import Markers
+from sync_platform.connectors.postgres.session import Server, literal
+from sync_platform.connectors.postgres.writing import apply_part, text_of
+from sync_platform.connectors.sql import Table, TableOptions, translate
+from sync_platform.crash import crash_point
+from sync_platform.errors import ConfigError
+from sync_platform.model import (
+    Change,
+    Cursor,
+    Deletes,
+    Health,
+    Op,
+    Outcome,
+    Page,
+    Position,
+    Repeat,
+    Status,
+    Stream,
+    schema_of,
+)
+
+_MICROSECOND: Final = dt.timedelta(microseconds=1)
+_HEALTH: Final = """
+SELECT current_setting('server_version') AS version, current_user::text AS who, pg_is_in_recovery() AS replica,
+       pg_has_role('pg_read_all_stats', 'usage') AS sees, to_regnamespace({schema}) IS NOT NULL AS there,
+       coalesce(has_schema_privilege(to_regnamespace({schema}), 'USAGE'), false) AS usable
+"""
+
+
+class Postgres(Connector):
+    """One PostgreSQL database. Every table and view of it is a stream, named `table` or `schema.table`.
+
+    `tables` says about a table what its catalogue does not, by the stream's name:
+    `tables={"orders": {"cursor": "changed_on", "tombstone": "deleted_at"}}`, see `TableOptions`.
+    """
+
+    system: ClassVar[str] = "postgres"
+    api_version: ClassVar[str] = "PostgreSQL 12 or newer"
+    streams: ClassVar[Mapping[str, Stream]] = {}
+
+    url: str = Setting(repr=False, description="postgresql://user:password@host:port/database?sslmode=…")
+    schema_name: str = Setting(
+        default="public", alias="schema", description="Schema of tables that are named without one."
+    )
+    tables: dict[str, TableOptions] = Setting(default_factory=dict, description="Options by stream name.")
+    statement_timeout_seconds: float = Setting(default=3600.0, description="0 means no limit.")
+    lock_timeout_seconds: float = Setting(default=60.0, description="0 means no limit.")
+    page_bytes: int = Setting(default=8 << 20, description="Size of one page of a read, about.")
+
+    _server: Server | None = PrivateAttr(default=None)
+    _markers: dict[str, Markers] = PrivateAttr(default_factory=dict)
+    _described: dict[str, Table] = PrivateAttr(default_factory=dict)
+    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+
+    def server(self) -> Server:
+        """The server and its idle connections."""
+        with self._lock:
+            if self._server is None:
+                settings = {
+                    "standard_conforming_strings": "on",
+                    "TimeZone": "UTC",
+                    "DateStyle": "ISO, YMD",
+                    "IntervalStyle": "iso_8601",
+                    "bytea_output": "hex",
+                    "statement_timeout": str(int(self.statement_timeout_seconds * 1000)),
+                    "lock_timeout": str(int(self.lock_timeout_seconds * 1000)),
+                }
+                self._server = Server(self.url, settings, self._traffic)
+            return self._server
+
+    def close(self) -> None:
+        """Closes the idle connections; the next call opens new ones."""
+        if self._server is not None:
+            self._server.close()
+
+    def table(self, stream: str, *, fresh: bool = False) -> Table:
+        """The table a stream's name means, as described last (or now, with `fresh`)."""
+        if fresh or stream not in self._described:
+            with self.server().session() as session:
+                self._described[stream] = describe(session, stream, self.schema_name, self.tables)
+        return self._described[stream]
+
+    def stream(self, name: str) -> Stream:
+        """The stream of a table or view; ConfigError with the nearest names when there is none.
+
+        Before `connect` (the url is still the name of a variable) nothing is asked of the database: the
+        answer then holds what every table has in common, and key and cursor only where they are configured.
+        """
+        if isinstance(self.url, dg.EnvVar):
+            options = self.tables.get(name, TableOptions())
+            return _stream(name, options, key=tuple(options.key), cursor=options.cursor or None)
+        table = self.table(name)
+        unique = tuple(c.name for c in table.columns.values() if c.unique and (c.name,) != table.key)
+        found = _stream(name, table.options, key=table.key, cursor=table.cursor)
+        return replace(found, natural_keys=unique, writable=table.writable)
+
+    def check(self) -> Health:
+        """Logs in and asks for version and rights."""
+        with self.server().session() as session:
+            told = session.rows(_HEALTH.format(schema=literal(self.schema_name)), "checking").to_pylist()[0]
+            place = session.place
+        problems = []
+        if not told["there"]:
+            problems.append(f"there is no schema {self.schema_name!r}")
+        elif not told["usable"]:
+            problems.append(f"role {told['who']} may not use schema {self.schema_name!r}: GRANT USAGE ON SCHEMA to it")
+        return Health(
+            ok=not problems,
+            account=f"{told['who']} at {place.removeprefix('postgres ')}",
+            api_version=f"PostgreSQL {told['version']}",
+            problems=tuple(problems),
+        )
+
+    def discover(self, stream: str) -> pa.Schema:
+        """The columns of a table or view, as the catalogue describes them now."""
+        return schema_of(tuple(c.field() for c in self.table(stream, fresh=True).columns.values()))
+
+    def read(
+        self,
+        stream: str,
+        since: Position | None = None,
+        *,
+        fields: Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> Iterator[Page]:
+        """Rows changed since a position, from one snapshot; see `watermark` for what makes it safe."""
+        return reading.read(self.server(), self.table(stream, fresh=True), since, fields, where, self.page_bytes)
+
+    def get(self, stream: str, ids: Sequence[str], fields: Sequence[str]) -> pa.Table:
+        """The rows of these keys (texts; JSON arrays of texts for composite keys)."""
+        return reading.get(self.server(), self.table(stream), ids, fields)
+
+    def find(self, stream: str, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:
+        """The rows whose `field` equals one of the values."""
+        return reading.find(self.server(), self.table(stream), field, values, fields)
+
+    def preview(self, stream: str, predicate: str) -> str | None:
+        """The predicate as PostgreSQL is asked it; None when it cannot be said there."""
+        try:
+            return translate(predicate, self.table(stream), "postgres")
+        except ConfigError:
+            return None
+
+    def write(self, stream: str, changes: Sequence[Change]) -> Iterator[Outcome]:
+        """One outcome per change, all in one transaction; a create is repeated harmlessly by its token."""
+        if changes:
+            yield from self._write(stream, changes)
+
+    def _write(self, stream: str, changes: Sequence[Change]) -> list[Outcome]:
+        table, op = self.table(stream), changes[0].op
+        found: dict[int, pa.Table] = {}
+        with self.server().session() as session:
+            markers = self._markers_of()
+            if op is Op.CREATE:
+                markers.prepare(session)
+            session.begin(read_only=False)
+            session.run("SET CONSTRAINTS ALL IMMEDIATE", f"writing {stream}")
+            if op is Op.CREATE:
+                recorded = markers.claim_all(session, [c.token for c in changes], stream)
+                found = {i: recorded[c.token] for i, c in enumerate(changes) if c.token in recorded}
+            groups: dict[tuple[str, ...], list[int]] = {}
+            for i, change in enumerate(changes):
+                if i not in found:
+                    groups.setdefault(tuple(sorted(change.fields)), []).append(i)
+            for names, places in groups.items():
+                answer = apply_part(session, table, op, _texts(table, names, [changes[i] for i in places]))
+                found |= {place: answer.slice(row, 1) for row, place in enumerate(places)}
+            if op is Op.CREATE and groups:
+                markers.record_all(session, {changes[i].token: found[i] for p in groups.values() for i in p})
+            crash_point("request_sent")
+            session.commit(f"writing {stream}")
+            crash_point("answer_received")
+        return [_outcome(change, found[i]) for i, change in enumerate(changes)]
+
+    def write_bulk(self, stream: str, op: str, rows: pa.Table, delivery: str) -> pa.Table:
+        """Writes a part and its marker in one transaction; see `BulkTarget`.
+
+        An update or delete whose row is gone comes back REFUSED, an update that changes nothing NOOP.
+        """
+        table = self.table(stream)
+        with self.server().session() as session:
+            markers = self._markers_of()
+            markers.prepare(session)
+            session.begin(read_only=False)
+            recorded = markers.claim(session, delivery, stream)
+            if recorded is not None:
+                return recorded
+            session.run("SET CONSTRAINTS ALL IMMEDIATE", f"writing {stream}")
+            outcomes = apply_part(session, table, Op(op), rows)
+            markers.record(session, delivery, outcomes)
+            crash_point("request_sent")
+            session.commit(f"delivery {delivery} to {stream}")
+            crash_point("answer_received")
+        return outcomes
+
+    def delivered(self, stream: str, delivery: str) -> bool:
+        """Whether the delivery's marker is in the database."""
+        with self.server().session() as session:
+            return self._markers_of().seen(session, delivery)
+
+    def _markers_of(self) -> Markers:
+        return self._markers.setdefault(self.schema_name, Markers(self.schema_name))
+
+
+def _stream(name: str, options: TableOptions, *, key: tuple[str, ...], cursor: str | None) -> Stream:
+    return Stream(
+        name=name,
+        key=key,
+        cursor=Cursor(field=cursor, granularity=_MICROSECOND) if cursor else None,
+        deletes=Deletes.TOMBSTONE if options.tombstone else Deletes.ABSENCE,
+        batch_size=1000,
+        repeat=Repeat.KEY,
+        transactional=True,
+        compare="links",
+    )
+
+
+def _texts(table: Table, names: Sequence[str], changes: Sequence[Change]) -> pa.Table:
+    """Single changes as a part: every value as text, which the database reads in the column's type."""
+    columns: dict[str, list[str | None]] = {
+        "_key": [change.key for change in changes],
+        "_target_id": [change.target_id for change in changes],
+    }
+    for name in names:
+        column = table.column(name)
+        values = [change.fields[name] for change in changes]
+        columns[name] = [None if value is None else text_of(value, column) for value in values]
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
+
+
+def _outcome(change: Change, told: pa.Table) -> Outcome:
+    row = told.to_pylist()[0]
+    return Outcome(
+        key=change.key,
+        op=change.op,
+        status=Status(row["_status"]),
+        target_id=row["_target_id"],
+        field=row["_field"],
+        reason=row["_reason"],
+        resolution="correct the value at the source, or the mapping" if row["_status"] == Status.FAILED else None,
+    )

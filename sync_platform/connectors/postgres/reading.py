@@ -1,0 +1,265 @@
+"""Rows out of PostgreSQL as Arrow: one query in one snapshot, streamed page by page."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sync_platform.connectors.postgres.session import Server, array_literal, identifier, literal
+from sync_platform.connectors.postgres.watermark import (
+    Progress,
+    Snapshot,
+    Watermark,
+    conditions,
+    finished,
+    newest,
+    newest_in,
+    parse,
+    position_of,
+)
+from sync_platform.connectors.sql import Column, Table, key_parts, translate
+from sync_platform.errors import ContractError, RecordError
+from sync_platform.model import Page, Position
+
+#: What the driver makes of PostgreSQL's infinite dates and times: sums that ran over. Each is read as
+#: the last or first day a calendar has.
+_INFINITE_TIMES: Final = {
+    -9222425352054775809: dt.datetime(9999, 12, 31, 23, 59, 59, 999999),
+    -9222425352054775808: dt.datetime(1, 1, 1),
+}
+_INFINITE_DAYS: Final = {-2147472692: dt.date(9999, 12, 31), -2147472691: dt.date(1, 1, 1)}
+_EARLIEST_MICROSECOND: Final = -(10**18)
+_EARLIEST_DAY: Final = -(10**7)
+
+#: Values of one look-up query; more are asked for in turns.
+_LOOKUP: Final = 20_000
+
+
+def read(
+    server: Server,
+    table: Table,
+    since: Position | None,
+    fields: Sequence[str] | None,
+    where: str | None,
+    page_bytes: int,
+) -> Iterator[Page]:
+    """The rows changed since a position, or all of them, from one snapshot.
+
+    A full read goes by key and may be resumed after any page; an incremental one goes by cursor, then
+    key. `complete` is claimed only by a full read that began at the beginning.
+    """
+    read_at = dt.datetime.now(dt.UTC)
+    columns = _columns(table, fields)
+    asked = [] if where is None else [f"({translate(where, table, 'postgres')})"]
+    stored = parse(since)
+    with server.session() as session:
+        snapshot = Snapshot.begin(session)
+        if isinstance(stored, Progress):
+            progress, resumed = stored, True
+        else:
+            began = stored if table.cursor is not None else None
+            progress, resumed = Progress(began=began, snapshot=snapshot), False
+        order = _order(table, progress.began)
+        if progress.began is not None:
+            asked += conditions(table, progress.began, snapshot)
+        if progress.after:
+            asked.append(_behind(table, order, progress.after))
+        sql = (
+            f"SELECT {_selected(columns)} FROM {identifier(table.schema, table.name)}"
+            + (f" WHERE {' AND '.join(asked)}" if asked else "")
+            + f" ORDER BY {', '.join(_sortable(table.columns[name])[0] for name in order)}"
+        )
+        last, any_row = _empty(table, columns), False
+        for batch in session.batches(sql, f"reading {table}", page_bytes):
+            if last.num_rows:
+                progress = _advance(table, progress, order, last, seeing=not resumed)
+                yield Page(table=_marked(table, last), position=progress.position(), read_at=read_at)
+            last = conform(table, columns, batch)
+            any_row = any_row or last.num_rows > 0
+        progress = _advance(table, progress, order, last, seeing=not resumed)
+        yield Page(
+            table=_marked(table, last),
+            position=position_of(finished(table, progress, empty=not any_row)),
+            read_at=read_at,
+            complete=progress.began is None and not resumed,
+        )
+
+
+def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str]) -> pa.Table:
+    """The rows of these keys: key columns and fields."""
+    columns = _columns(table, fields, cursor=False)
+    parts: list[tuple[str, ...]] = []
+    for key in ids:
+        try:
+            parts.append(key_parts(key, table.key))
+        except RecordError:
+            continue  # what is no key of this table is no row of it either
+    parts = [part for part in parts if all(_fits(table.columns[n], v) for n, v in zip(table.key, part, strict=True))]
+    found = []
+    with server.session() as session:
+        for start in range(0, len(parts), _LOOKUP):
+            some = parts[start : start + _LOOKUP]
+            arrays = ", ".join(
+                f"{array_literal([part[i] for part in some])}::text[]" for i, _ in enumerate(table.key)
+            )  # fmt: skip
+            names = [f"k{i}" for i, _ in enumerate(table.key)]
+            join = " AND ".join(
+                f"t.{identifier(n)} = w.{k}::{table.columns[n].cast}" for n, k in zip(table.key, names, strict=True)
+            )
+            sql = (
+                f"SELECT {_selected(columns, 't')} FROM unnest({arrays}) AS w({', '.join(names)}) "
+                f"JOIN {identifier(table.schema, table.name)} t ON {join}"
+            )
+            found.append(conform(table, columns, session.rows(sql, f"getting rows of {table}")))
+    return pa.concat_tables(found) if found else _empty(table, columns)
+
+
+def find(server: Server, table: Table, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:
+    """The rows whose `field` is one of the values: key columns, `field` and `fields`."""
+    column = table.column(field)
+    columns = _columns(table, [field, *fields], cursor=False)
+    wanted = [value for value in dict.fromkeys(values) if _fits(column, value)]
+    found = []
+    with server.session() as session:
+        for start in range(0, len(wanted), _LOOKUP):
+            some = array_literal(wanted[start : start + _LOOKUP])
+            sql = (
+                f"SELECT {_selected(columns)} FROM {identifier(table.schema, table.name)} "
+                f"WHERE {identifier(field)} = ANY({some}::{column.cast}[])"
+            )
+            found.append(conform(table, columns, session.rows(sql, f"looking up {field} in {table}")))
+    return pa.concat_tables(found) if found else _empty(table, columns)
+
+
+def conform(table: Table, columns: Sequence[Column], rows: pa.RecordBatch | pa.Table) -> pa.Table:
+    """Rows as the driver gave them, in the types `discover` promised."""
+    arrays = []
+    for column, name in zip(columns, rows.schema.names, strict=True):
+        values = rows.column(name)
+        if isinstance(values, pa.ChunkedArray):
+            values = values.combine_chunks()
+        if isinstance(values, pa.ExtensionArray):
+            values = values.storage
+        try:
+            values = _finite(values)
+            arrays.append(values if values.type == column.arrow else values.cast(column.arrow))
+        except pa.ArrowInvalid as error:
+            raise ContractError(
+                f"{table}.{name}: a value is not a {column.arrow}: {error}",
+                field=name,
+                mend=f"read it as text: tables={{{table.name!r}: {{'as_text': [{name!r}]}}}}",
+            ) from None
+    return pa.table(arrays, schema=pa.schema([c.field().to_arrow() for c in columns]))
+
+
+def _finite(values: pa.Array) -> pa.Array:
+    """Times and dates with PostgreSQL's infinities moved to the ends of the calendar."""
+    kind = values.type
+    if pa.types.is_timestamp(kind):
+        raw, limit = values.cast(pa.int64()), _EARLIEST_MICROSECOND
+        ends = {mark: pa.scalar(day, pa.timestamp("us")).cast(pa.int64()) for mark, day in _INFINITE_TIMES.items()}
+    elif pa.types.is_date32(kind):
+        raw, limit = values.cast(pa.int32()), _EARLIEST_DAY
+        ends = {mark: pa.scalar(day, pa.date32()).cast(pa.int32()) for mark, day in _INFINITE_DAYS.items()}
+    else:
+        return values
+    lowest = pc.min(raw).as_py()
+    if lowest is None or lowest >= limit:
+        return values
+    for mark, end in ends.items():
+        raw = pc.if_else(pc.equal(raw, pa.scalar(mark, raw.type)), end, raw)
+    return raw.cast(kind)
+
+
+def _columns(table: Table, fields: Sequence[str] | None, *, cursor: bool = True) -> list[Column]:
+    if fields is None:
+        return list(table.columns.values())
+    wanted = {table.column(name).name for name in fields} | set(table.key)
+    if cursor:
+        wanted |= {name for name in (table.cursor, table.options.tombstone) if name}
+    return [column for name, column in table.columns.items() if name in wanted]
+
+
+def _selected(columns: Sequence[Column], alias: str | None = None) -> str:
+    before = f"{alias}." if alias else ""
+    parts = []
+    for column in columns:
+        name = identifier(column.name)
+        expression = column.expression.replace(name, before + name, 1) if alias else column.expression
+        parts.append(f"{expression} AS {name}")
+    return ", ".join(parts)
+
+
+def _empty(table: Table, columns: Sequence[Column]) -> pa.Table:
+    return pa.schema([c.field().to_arrow() for c in columns]).empty_table()
+
+
+def _order(table: Table, began: Watermark | None) -> list[str]:
+    if began is None or table.cursor is None:
+        return list(table.key)
+    return list(dict.fromkeys((table.cursor, *table.key)))
+
+
+def _sortable(column: Column) -> tuple[str, str]:
+    """What to order by, and the type its literals need: a local time is ordered as the instant it is."""
+    if column.type == "timestamp" and column.arrow != pa.timestamp("us") and column.expression.startswith("("):
+        return column.expression, "timestamptz"
+    return identifier(column.name), column.cast
+
+
+def _behind(table: Table, order: Sequence[str], after: Sequence[str]) -> str:
+    """The condition for rows behind the last one already read."""
+    pairs = [_sortable(table.columns[name]) for name in order]
+    typed = ", ".join(f"{literal(value)}::{kind}" for value, (_, kind) in zip(after, pairs, strict=True))
+    condition = f"({', '.join(expression for expression, _ in pairs)}) > ({typed})"
+    first = table.columns[order[0]]
+    return condition if first.not_null else f"({condition} OR {identifier(first.name)} IS NULL)"
+
+
+def _advance(table: Table, progress: Progress, order: Sequence[str], page: pa.Table, *, seeing: bool) -> Progress:
+    """The progress after a page; while the cursor is null there is no later point to resume at.
+
+    What a resumed read sees is newer than the snapshot its watermark speaks of: it does not count as seen.
+    """
+    if page.num_rows == 0:
+        return progress
+    values = [page[name][page.num_rows - 1].as_py() for name in order]
+    seen = progress.seen
+    if seeing and table.cursor is not None:
+        seen = newest(seen, newest_in(page[table.cursor], progress.snapshot))
+    after = progress.after if any(v is None for v in values) else tuple(_text(v) for v in values)
+    return replace(progress, seen=seen, after=after)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    return value.isoformat() if isinstance(value, dt.date | dt.time) else str(value)
+
+
+def _marked(table: Table, page: pa.Table) -> pa.Table:
+    """The page with `_deleted`, when a tombstone column is configured."""
+    if table.options.tombstone is None:
+        return page
+    mark = page[table.options.tombstone]
+    gone = pc.fill_null(mark, False) if pa.types.is_boolean(mark.type) else pc.is_valid(mark)
+    return page.append_column("_deleted", gone)
+
+
+def _fits(column: Column, value: str) -> bool:
+    """Whether a text can be a value of the column; one that cannot is in no row."""
+    if column.type in ("int2", "int4", "int8"):
+        bits = {"int2": 15, "int4": 31, "int8": 63}[column.type]
+        digits = value.strip().removeprefix("-")
+        return digits.isascii() and digits.isdigit() and -(2**bits) <= int(value) < 2**bits
+    if column.type == "uuid":
+        plain = value.strip().strip("{}").replace("-", "")
+        return len(plain) == 32 and all(c in "0123456789abcdefABCDEF" for c in plain)
+    if column.values:
+        return value in column.values
+    return "\0" not in value

@@ -1,0 +1,106 @@
+"""The SQL that applies a range of a part's rows, staged in the temporary table `_part`, to its table.
+
+Every statement answers `_n`, the row's number, with `_done` (written), `_there` (the row existed) and,
+for creates, the key it got. https://www.postgresql.org/docs/current/queries-with.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from sync_platform.connectors.postgres.session import identifier, literal
+from sync_platform.connectors.sql import Column, Table
+from sync_platform.errors import ConfigError
+
+PART: Final = "_part"
+
+#: Types whose `=` means "the same value". Others are compared as text.
+_COMPARABLE: Final = (
+    "int2", "int4", "int8", "float4", "float8", "numeric", "bool", "text", "varchar", "date", "time",
+    "timestamp", "timestamptz", "bytea", "uuid", "jsonb",
+)  # fmt: skip
+
+
+def _cast(table: Table, column: Column) -> str:
+    """The staged value as the column's type; a length is left to the assignment, which checks it."""
+    staged = f"p.{identifier(column.name)}"
+    if column.type == "timestamp" and table.options.timezone:
+        return f"({staged}::timestamptz AT TIME ZONE {literal(table.options.timezone)})"
+    return f"{staged}::{column.cast}"
+
+
+def _target_key(table: Table) -> list[str]:
+    """The staged `_target_id` as the key's columns."""
+    if len(table.key) == 1:
+        return [f"p._target_id::{table.columns[table.key[0]].cast}"]
+    return [f"(p._target_id::jsonb ->> {place})::{table.columns[name].cast}" for place, name in enumerate(table.key)]
+
+
+def create(table: Table, given: Sequence[str], low: int, high: int) -> str:
+    """Inserts rows, drawing the key's defaults first so that each row's new key is known."""
+    drawn = [name for name in table.key if name not in given]
+    for name in drawn:
+        if table.columns[name].default is None:
+            raise ConfigError(
+                f"{table}: a new row needs its key column {name}, which the mapping does not give",
+                field=name,
+                mend=f"map {name}, or give the column a default",
+            )
+    values = [f"{_cast(table, table.columns[name])} AS {identifier(name)}" for name in given]
+    values += [f"{table.columns[name].default} AS {identifier(name)}" for name in drawn]
+    names = ", ".join(identifier(name) for name in (*given, *drawn))
+    keys = ", ".join(identifier(name) for name in table.key)
+    texts = ", ".join(f"n.{identifier(name)}::text AS k{i}" for i, name in enumerate(table.key))
+    same = " AND ".join(f"i.{identifier(name)} = n.{identifier(name)}" for name in table.key)
+    return (
+        f"WITH n AS MATERIALIZED (SELECT p._n, {', '.join(values)} FROM {PART} p "
+        f"WHERE p._n >= {low} AND p._n < {high}), "
+        f"i AS (INSERT INTO {identifier(table.schema, table.name)} ({names}) OVERRIDING SYSTEM VALUE "
+        f"SELECT {names} FROM n ORDER BY _n RETURNING {keys}) "
+        f"SELECT n._n, i.{identifier(table.key[0])} IS NOT NULL AS _done, false AS _there, {texts} "
+        f"FROM n LEFT JOIN i ON {same}"
+    )
+
+
+def update(table: Table, given: Sequence[str], low: int, high: int) -> str:
+    """Sets the given columns of rows that differ in one of them."""
+    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(_target_key(table))]
+    values = [f"{_cast(table, table.columns[name])} AS {identifier(name)}" for name in given]
+    here = " AND ".join(f"t.{identifier(name)} = s._k{i}" for i, name in enumerate(table.key))
+    sets = ", ".join(f"{identifier(name)} = s.{identifier(name)}" for name in given)
+    differs = " OR ".join(_differs(table.columns[name]) for name in given) or "false"
+    place, exists = identifier(table.schema, table.name), f"t.{identifier(table.key[0])} IS NOT NULL"
+    return (
+        f"WITH s AS MATERIALIZED (SELECT p._n, {', '.join((*keys, *values))} FROM {PART} p "
+        f"WHERE p._n >= {low} AND p._n < {high}), "
+        f"u AS (UPDATE {place} t SET {sets} FROM s WHERE {here} AND ({differs}) RETURNING s._n) "
+        f"SELECT s._n, u._n IS NOT NULL AS _done, {exists} AND NOT ({differs}) AS _there "
+        f"FROM s LEFT JOIN u ON u._n = s._n LEFT JOIN {place} t ON {here}"
+    )
+
+
+def _differs(column: Column) -> str:
+    name = identifier(column.name)
+    if column.type in _COMPARABLE:
+        return f"t.{name} IS DISTINCT FROM s.{name}"
+    return f"t.{name}::text IS DISTINCT FROM s.{name}::text"
+
+
+def remove(table: Table, low: int, high: int) -> str:
+    """Deletes rows, or marks them deleted where the table has a tombstone column."""
+    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(_target_key(table))]
+    here = " AND ".join(f"t.{identifier(name)} = s._k{i}" for i, name in enumerate(table.key))
+    place, tombstone = identifier(table.schema, table.name), table.options.tombstone
+    if tombstone is None:
+        change = f"DELETE FROM {place} t USING s WHERE {here} RETURNING s._n"
+    else:
+        name, is_bool = identifier(tombstone), table.columns[tombstone].type == "bool"
+        alive = f"t.{name} IS NOT TRUE" if is_bool else f"t.{name} IS NULL"
+        mark = "true" if is_bool else "now()"
+        change = f"UPDATE {place} t SET {name} = {mark} FROM s WHERE {here} AND {alive} RETURNING s._n"
+    return (
+        f"WITH s AS MATERIALIZED (SELECT p._n, {', '.join(keys)} FROM {PART} p "
+        f"WHERE p._n >= {low} AND p._n < {high}), u AS ({change}) "
+        "SELECT s._n, u._n IS NOT NULL AS _done, true AS _there FROM s LEFT JOIN u ON u._n = s._n"
+    )

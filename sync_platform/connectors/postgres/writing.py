@@ -1,0 +1,278 @@
+"""A part of a plan into a table: one transaction, an outcome for every row, bad rows standing alone.
+
+New rows go straight into the table by binary COPY where their types allow it (the fastest way there
+is). Everything else, and a COPY that was refused, goes through a temporary table and one statement per
+range; a range that is refused is split in halves until each bad row stands alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from adbc_driver_manager import Error as DriverError
+
+from sync_platform.connectors.postgres import statements
+from sync_platform.connectors.postgres.faults import connection_lost, refusal_of
+from sync_platform.connectors.postgres.session import Session, array_literal
+from sync_platform.connectors.sql import (
+    Column,
+    PartOutcome,
+    Refusal,
+    Table,
+    all_applied,
+    isolate,
+    key_texts,
+    refusals_before_sending,
+    zero_bytes,
+)
+from sync_platform.errors import ConfigError
+from sync_platform.model import Op, Status
+
+_TECHNICAL: Final = ("_key", "_target_id")
+_INTEGERS: Final = {"int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64()}
+#: Types whose binary form is the bytes of the text.
+_TEXTS: Final = ("text", "varchar", "bpchar", "citext", "json")
+_EXACT: Final = {
+    "bool": pa.bool_(),
+    "float4": pa.float32(),
+    "float8": pa.float64(),
+    "date": pa.date32(),
+    "time": pa.time64("us"),
+    "timestamp": pa.timestamp("us"),
+    "timestamptz": pa.timestamp("us", tz="UTC"),
+    "bytea": pa.binary(),
+}
+_KEYS: Final = ("int2", "int4", "int8", "text", "varchar")  # their text is the same here and there
+
+
+def apply_part(session: Session, table: Table, op: Op, rows: pa.Table) -> pa.Table:
+    """Writes rows inside the open transaction; the outcomes as `write_bulk` answers them.
+
+    Raises ConfigError for what is wrong with every row, and what the session raises for the server.
+    """
+    given = [name for name in rows.column_names if name not in _TECHNICAL]
+    _refuse_whole_part(table, op, given)
+    refused = refusals_before_sending(table, op, rows)
+    if op is Op.CREATE and table.plain_inserts and not refused:
+        ids = _copy_straight(session, table, given, rows)
+        if ids is not None:
+            return all_applied(rows, ids)
+    outcome = PartOutcome.of(rows)
+    if op is Op.UPDATE and not given:
+        outcome.statuses = [Status.NOOP.value] * rows.num_rows
+        return outcome.table()
+    refused = zero_bytes(rows) | refused
+    for row, refusal in refused.items():
+        outcome.settle(row, Status.FAILED, refusal)
+    places = [row for row in range(rows.num_rows) if row not in refused]
+    if places:
+        sent = rows.take(pa.array(places, pa.int64())) if refused else rows
+        _through_staging(session, table, op, given, sent, places, outcome)
+    return outcome.table()
+
+
+def _refuse_whole_part(table: Table, op: Op, given: Sequence[str]) -> None:
+    if not table.writable:
+        raise ConfigError(f"{table} cannot be written", field="object", value=str(table), mend="name a table")
+    for name in given:
+        if table.column(name).readonly and not (op is Op.CREATE and name in table.key):
+            raise ConfigError(f"{table}.{name} is computed by the database", field=name, mend=f"do not map {name}")
+    if op is Op.CREATE:
+        for column in table.columns.values():
+            if column.field().required and column.name not in given:
+                raise ConfigError(
+                    f"{table} requires {column.name}, which the mapping does not give",
+                    field=column.name,
+                    mend=f"map {column.name}, or give the column a default",
+                )
+    if op is Op.ARCHIVE and table.options.tombstone is None:
+        raise ConfigError(
+            f"{table} has no way to archive a row",
+            field="tombstone",
+            mend=f"name the column: tables={{{table.name!r}: {{'tombstone': 'deleted_at'}}}}",
+        )
+
+
+def _copy_straight(session: Session, table: Table, given: Sequence[str], rows: pa.Table) -> pa.Array | None:
+    """The new keys after a COPY into the table itself; None when types or the server do not allow it."""
+    arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
+    for name in given:
+        exact = _exact(table, table.columns[name], rows[name])
+        if exact is None:
+            return None
+        arrays[name] = exact
+    if any(table.columns[name].type not in _KEYS for name in table.key):
+        return None
+    drawn = [name for name in table.key if name not in given]
+    if any(table.columns[name].type not in _INTEGERS for name in drawn):
+        return None
+    session.run("SAVEPOINT straight", f"writing {table}")
+    try:
+        for name in drawn:
+            column = table.columns[name]
+            sql = f"SELECT {column.default}::{column.cast} AS k FROM generate_series(1, {rows.num_rows})"
+            arrays[name] = session.raw_rows(sql)["k"]
+        session.copy_in(table.schema, table.name, pa.table(arrays))
+    except DriverError as error:
+        if connection_lost(error):
+            with session.translating(f"writing {table}"):
+                raise
+        session.run("ROLLBACK TO SAVEPOINT straight", f"writing {table}")
+        return None
+    session.run("RELEASE SAVEPOINT straight", f"writing {table}")
+    return key_texts([arrays[name] for name in table.key])
+
+
+def _exact(table: Table, column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """The values in the one Arrow type whose binary form is the column's, or None."""
+    kind = values.type
+    if column.type in _TEXTS or column.values:
+        same = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        return values.cast(pa.string()) if same else None
+    if column.type == "numeric":
+        if pa.types.is_decimal128(kind):
+            return values
+        return values.cast(pa.decimal128(20, 0)) if pa.types.is_integer(kind) else None
+    if column.type in ("timestamp", "timestamptz"):
+        zoned = pa.types.is_timestamp(kind) and kind.tz is not None
+        if not pa.types.is_timestamp(kind) or zoned != (column.type == "timestamptz") or table.options.timezone:
+            return None
+    wanted = _INTEGERS.get(column.type) or _EXACT.get(column.type)
+    alike = wanted is not None and (
+        kind == wanted
+        or (pa.types.is_integer(kind) and pa.types.is_integer(wanted))
+        or (pa.types.is_timestamp(kind) and pa.types.is_timestamp(wanted))
+        or (pa.types.is_floating(kind) and pa.types.is_float64(wanted))
+        or (pa.types.is_integer(kind) and kind.bit_width <= 32 and pa.types.is_float64(wanted))
+    )
+    if not alike:
+        return None
+    try:
+        return values.cast(wanted)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _through_staging(
+    session: Session,
+    table: Table,
+    op: Op,
+    given: Sequence[str],
+    rows: pa.Table,
+    places: Sequence[int],
+    outcome: PartOutcome,
+) -> None:
+    """Applies rows by statements over a temporary table; `places` are their rows in the outcome."""
+    doing = f"writing {table}"
+    _stage(session, table, op, given, rows)
+    indexed = False
+
+    def attempt(low: int, high: int) -> Refusal | None:
+        nonlocal indexed
+        session.run("SAVEPOINT part", doing)
+        try:
+            answer = session.raw_rows(_statement(table, op, given, low, high))
+        except DriverError as error:
+            refusal = refusal_of(error)
+            if refusal is None:
+                with session.translating(doing):
+                    raise
+            session.run("ROLLBACK TO SAVEPOINT part", doing)
+            session.run("RELEASE SAVEPOINT part", doing)
+            if not indexed:
+                session.run(f"CREATE INDEX ON {statements.PART} (_n)", doing)
+                indexed = True
+            return refusal
+        session.run("RELEASE SAVEPOINT part", doing)
+        _settle(table, op, answer, places, outcome)
+        return None
+
+    def refuse(row: int, refusal: Refusal) -> None:
+        outcome.settle(places[row], Status.FAILED, refusal)
+
+    isolate(0, rows.num_rows, attempt, refuse)
+    session.run(f"DROP TABLE pg_temp.{statements.PART}", doing)
+
+
+def _stage(session: Session, table: Table, op: Op, given: Sequence[str], rows: pa.Table) -> None:
+    arrays: dict[str, pa.Array | pa.ChunkedArray] = {"_n": pa.array(range(rows.num_rows), pa.int64())}
+    if op is not Op.CREATE:
+        arrays["_target_id"] = rows["_target_id"].cast(pa.string())
+    if op in (Op.CREATE, Op.UPDATE):
+        arrays |= {name: _storable(table.columns[name], rows[name]) for name in given}
+    with session.translating(f"staging rows for {table}"):
+        session.raw(f"DROP TABLE IF EXISTS pg_temp.{statements.PART}")
+        session.copy_in(None, statements.PART, pa.table(arrays))
+
+
+def _storable(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
+    """Values in a type the driver can stage; the statement casts them to the column's."""
+    kind = values.type
+    if pa.types.is_dictionary(kind):
+        values, kind = values.cast(kind.value_type), kind.value_type
+    if pa.types.is_nested(kind):
+        return pa.array([None if v is None else text_of(v, column) for v in values.to_pylist()], pa.string())
+    if pa.types.is_timestamp(kind):
+        return values.cast(pa.timestamp("us", tz=kind.tz), safe=False)
+    wanted: list[tuple[Callable[[pa.DataType], bool], pa.DataType]] = [
+        (pa.types.is_null, pa.string()),
+        (pa.types.is_large_string, pa.string()),
+        (pa.types.is_string_view, pa.string()),
+        (pa.types.is_large_binary, pa.binary()),
+        (pa.types.is_uint64, pa.decimal128(20, 0)),
+        (pa.types.is_unsigned_integer, pa.int64()),
+        (pa.types.is_int8, pa.int16()),
+        (pa.types.is_time, pa.time64("us")),
+        (pa.types.is_date64, pa.date32()),
+        (pa.types.is_decimal256, pa.string()),
+    ]
+    return next((values.cast(to) for holds, to in wanted if holds(kind)), values)
+
+
+def _statement(table: Table, op: Op, given: Sequence[str], low: int, high: int) -> str:
+    if op is Op.CREATE:
+        return statements.create(table, given, low, high)
+    if op is Op.UPDATE:
+        return statements.update(table, given, low, high)
+    return statements.remove(table, low, high)
+
+
+def _settle(table: Table, op: Op, answer: pa.Table, places: Sequence[int], outcome: PartOutcome) -> None:
+    """Takes over what a statement answered for its range."""
+    rows = answer["_n"].to_pylist()
+    if op is Op.CREATE:
+        ids = key_texts([answer[f"k{i}"] for i in range(len(table.key))]).to_pylist()
+        for row, target in zip(rows, ids, strict=True):
+            outcome.targets[places[row]] = target
+    undone = answer.filter(pc.invert(answer["_done"]))
+    for row, there in zip(undone["_n"].to_pylist(), undone["_there"].to_pylist(), strict=True):
+        place = places[row]
+        if there:
+            outcome.settle(place, Status.NOOP)
+        elif op is Op.CREATE:
+            outcome.targets[place] = None
+            outcome.settle(
+                place, Status.FAILED, Refusal(None, f"{table} stored no such row: a trigger or rule of its own")
+            )
+        else:
+            outcome.settle(
+                place, Status.REFUSED, Refusal(None, f"{table} no longer has a row {outcome.targets[place]}")
+            )
+
+
+def text_of(value: object, column: Column) -> str:
+    """A single value as text PostgreSQL reads: for changes written one by one, and for nested values."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return "\\x" + value.hex()
+    if isinstance(value, list | tuple) and column.type.startswith("_"):
+        inner = array_literal([text_of(v, column) for v in value])
+        return inner[1:-1].replace("''", "'")
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)

@@ -1,0 +1,329 @@
+"""What connectors of SQL databases share: tables described, keys as text, filters translated, parts split."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import unquote
+
+import dagster as dg
+import pyarrow as pa
+import pyarrow.compute as pc
+import sqlglot
+from pydantic import Field as Setting
+from sqlglot import exp
+
+from sync_platform.errors import ConfigError, RecordError
+from sync_platform.model import Field, Op, Status
+
+#: Names that people give to "when was this row last changed", most usual first.
+CURSOR_NAMES: Final = (
+    "updated_at", "modified_at", "last_modified_at", "last_updated_at", "changed_at", "last_modified",
+    "last_updated", "updated_on", "modified_on", "date_updated", "date_modified", "updated", "modified",
+)  # fmt: skip
+
+#: The columns of what `write_bulk` answers.
+OUTCOMES: Final = pa.schema(
+    [
+        ("_key", pa.string()),
+        ("_target_id", pa.string()),
+        ("_status", pa.string()),
+        ("_field", pa.string()),
+        ("_reason", pa.string()),
+    ]
+)
+
+
+class TableOptions(dg.Config):
+    """What a person says about one table or view; everything has a default taken from the catalogue."""
+
+    key: list[str] = Setting(default_factory=list, description="Columns that identify a row. Default: the primary key.")
+    cursor: str | None = Setting(
+        default=None,
+        description="Column that grows with every change. Default: updated_at or the like; '' turns it off.",
+    )
+    lag_seconds: float = Setting(
+        default=300.0,
+        description="How much older than the newest seen value a row may be when it appears late.",
+    )
+    timezone: str | None = Setting(
+        default=None, description="Zone of the table's timestamps without zone, e.g. Europe/Berlin."
+    )
+    tombstone: str | None = Setting(
+        default=None, description="Column that marks a deleted row: true, or a time. Deletes then set it."
+    )
+    as_text: list[str] = Setting(default_factory=list, description="Columns to read as the database prints them.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of a table, as the catalogue describes it."""
+
+    name: str
+    type: str  # the database's type name without length, domains resolved
+    declared: str  # the type as declared, e.g. character varying(40)
+    cast: str  # the type to cast to: without a length, which a cast would silently cut to
+    arrow: pa.DataType
+    expression: str  # what to select so that it arrives as `arrow`
+    not_null: bool = False
+    default: str | None = None  # SQL; for identity columns the call that draws the next number
+    readonly: bool = False
+    unique: bool = False
+    indexed: bool = False  # leads an index
+    folded: bool = False
+    values: tuple[str, ...] = ()
+    max_length: int | None = None
+    comment: str = ""
+
+    def field(self) -> Field:
+        """The column as the platform's field."""
+        return Field(
+            name=self.name,
+            type=self.arrow,
+            readonly=self.readonly,
+            required=self.not_null and self.default is None and not self.readonly,
+            unique=self.unique,
+            folded=self.folded,
+            values=self.values,
+            max_length=self.max_length,
+            label=self.comment,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """A table or view with what the connector decided about it."""
+
+    schema: str
+    name: str
+    columns: Mapping[str, Column]
+    key: tuple[str, ...]
+    cursor: str | None
+    options: TableOptions
+    row_versions: bool  # do its rows carry the transaction that wrote them?
+    writable: bool
+    plain_inserts: bool  # does an inserted row arrive as given (a real table, no trigger before inserts)?
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+    def column(self, name: str) -> Column:
+        """The column of that name; ConfigError with the nearest names otherwise."""
+        try:
+            return self.columns[name]
+        except KeyError:
+            raise ConfigError(
+                f"{self} has no column {name!r}",
+                field=name,
+                value=name,
+                mend=did_you_mean(name, self.columns),
+            ) from None
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the known words nearest to `name`."""
+    words = sorted(known)
+    near = difflib.get_close_matches(name.lower(), [w.lower() for w in words], n=3, cutoff=0.6)
+    same = [w for w in words if w.lower() in near]
+    if same:
+        return "did you mean " + " or ".join(same) + "?"
+    shown = ", ".join(words[:20]) or "nothing"
+    return f"known are: {shown}" + (", …" if len(words) > 20 else "")
+
+
+def key_texts(columns: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
+    """The key of each row as text: the value's own, or a JSON array of texts for several columns."""
+    texts = [pc.cast(column, pa.string()) for column in columns]
+    if len(texts) == 1:
+        return texts[0].combine_chunks() if isinstance(texts[0], pa.ChunkedArray) else texts[0]
+    rows = zip(*(text.to_pylist() for text in texts), strict=True)
+    return pa.array([json.dumps(parts, ensure_ascii=False, separators=(",", ":")) for parts in rows], pa.string())
+
+
+def key_parts(key: str, columns: Sequence[str]) -> tuple[str, ...]:
+    """The reverse of `key_texts` for one key; RecordError when the parts do not fit the columns."""
+    if len(columns) == 1:
+        return (key,)
+    try:
+        parts = json.loads(key)
+    except ValueError:
+        parts = None
+    if not isinstance(parts, list) or len(parts) != len(columns):
+        raise RecordError(f"{key!r} is not a key of {', '.join(columns)}; wanted a JSON array of {len(columns)} values")
+    return tuple(part if isinstance(part, str) else json.dumps(part) for part in parts)
+
+
+def translate(predicate: str, table: Table, dialect: str) -> str:
+    """A SQL predicate over the table's columns, in the database's own dialect, every name quoted.
+
+    Column names are matched without regard to case. Raises ConfigError for what does not parse, for
+    unknown columns and for anything that is not a plain predicate (a sub-select).
+    """
+    try:
+        tree = sqlglot.parse_one(predicate, read="duckdb")
+    except sqlglot.errors.SqlglotError as error:
+        raise ConfigError(
+            f"{table}: the filter {predicate!r} is not SQL: {str(error).splitlines()[0]}",
+            field="filter",
+            value=predicate,
+            mend="write a predicate over the table's columns, e.g. status = 'active'",
+        ) from None
+    if tree.find(exp.Query, exp.Command, exp.DDL, exp.DML) is not None:
+        raise ConfigError(
+            f"{table}: the filter {predicate!r} is more than a predicate",
+            field="filter",
+            value=predicate,
+            mend="use columns of this table, values and functions only",
+        )
+    folded = {name.lower(): name for name in table.columns}
+    for column in tree.find_all(exp.Column):
+        name = table.column(folded.get(column.name.lower(), column.name)).name
+        column.replace(exp.Column(this=exp.to_identifier(name, quoted=True)))
+    return tree.sql(dialect=dialect)
+
+
+def secrets_in(url: str, parsed: Mapping[str, object]) -> list[str]:
+    """Every text of a database URL that must not be shown, longest first.
+
+    A password with an unescaped `@`, `/` or `:` is cut into wrong places by URL parsers, so its pieces
+    count as well.
+    """
+    found = {str(value) for name, value in parsed.items() if "password" in name and value}
+    rest = url.partition("://")[2]
+    if "@" in rest:
+        login = rest.rpartition("@")[0]
+        secret = login.partition(":")[2]
+        found |= {secret, unquote(secret), *secret.replace("/", "@").replace(":", "@").split("@")}
+    return sorted((text for text in found if len(text) > 1), key=len, reverse=True)
+
+
+def hide(text: str, secrets: Sequence[str]) -> str:
+    """The text without any of these secrets."""
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one row was refused: the column, when the database named it, and the reason."""
+
+    field: str | None
+    reason: str
+
+
+def isolate(
+    low: int, high: int, attempt: Callable[[int, int], Refusal | None], refuse: Callable[[int, Refusal], None]
+) -> None:
+    """Applies the rows `low..high` (exclusive), splitting in halves until each refused row stands alone.
+
+    `attempt` applies a range entirely or not at all and answers why not; `refuse` is told the index
+    and the reason of every row that alone was refused.
+    """
+    ranges = [(low, high)]
+    while ranges:
+        start, end = ranges.pop()
+        refusal = attempt(start, end)
+        if refusal is None:
+            continue
+        if end - start == 1:
+            refuse(start, refusal)
+            continue
+        middle = (start + end) // 2
+        ranges += [(middle, end), (start, middle)]
+
+
+def all_applied(rows: pa.Table, targets: pa.Array | pa.ChunkedArray) -> pa.Table:
+    """The outcomes of a part whose every row was written."""
+    nothing = pa.nulls(rows.num_rows, pa.string())
+    applied = pa.repeat(pa.scalar(Status.APPLIED.value, pa.string()), rows.num_rows)
+    return pa.table([rows["_key"].cast(pa.string()), targets, applied, nothing, nothing], schema=OUTCOMES)
+
+
+@dataclass(slots=True)
+class PartOutcome:
+    """The outcomes of one part, row by row, while it is being written."""
+
+    keys: list[str]
+    targets: list[str | None]
+    statuses: list[str]
+    fields: list[str | None]
+    reasons: list[str | None]
+
+    @classmethod
+    def of(cls, rows: pa.Table) -> PartOutcome:
+        """All rows of a part, applied until something else is known."""
+        count = rows.num_rows
+        return cls(
+            keys=rows["_key"].to_pylist(),
+            targets=rows["_target_id"].cast(pa.string()).to_pylist()
+            if "_target_id" in rows.column_names
+            else [None] * count,
+            statuses=[Status.APPLIED.value] * count,
+            fields=[None] * count,
+            reasons=[None] * count,
+        )
+
+    def settle(self, row: int, status: Status, refusal: Refusal | None = None) -> None:
+        """Records what became of one row."""
+        self.statuses[row] = status.value
+        if refusal is not None:
+            self.fields[row], self.reasons[row] = refusal.field, refusal.reason
+
+    def table(self) -> pa.Table:
+        """The outcomes as `write_bulk` answers them."""
+        return pa.table([self.keys, self.targets, self.statuses, self.fields, self.reasons], schema=OUTCOMES)
+
+
+def refusals_before_sending(table: Table, op: Op, rows: pa.Table) -> dict[int, Refusal]:
+    """Rows that the table's own description already rules out, by index, with column and reason.
+
+    Checked here over whole columns, these usual mistakes never cost a round of splitting.
+    """
+    found: dict[int, Refusal] = {}
+
+    def mark(mask: pa.Array | pa.ChunkedArray, field: str | None, reason: str) -> None:
+        for row in pc.indices_nonzero(pc.fill_null(mask, False)).to_pylist():
+            found.setdefault(row, Refusal(field, reason))
+
+    if op is not Op.CREATE:
+        mark(pc.is_null(rows["_target_id"]), None, f"no target id was given for the {op.value}")
+    if op not in (Op.CREATE, Op.UPDATE):
+        return found
+    for name in rows.column_names:
+        if name in ("_key", "_target_id"):
+            continue
+        column, values = table.column(name), rows[name]
+        if column.not_null and values.null_count:
+            mark(pc.is_null(values), name, f"{name} is empty, and {table} requires it")
+        if not pa.types.is_string(values.type) and not pa.types.is_large_string(values.type):
+            continue
+        if column.max_length is not None:
+            mark(
+                pc.greater(pc.utf8_length(pc.utf8_rtrim(values, characters=" ")), column.max_length),
+                name,
+                f"{name} is longer than the {column.max_length} characters {table} allows",
+            )
+        if column.values:
+            known = pc.is_in(values, value_set=pa.array(column.values, values.type))
+            mark(
+                pc.and_(pc.invert(known), pc.is_valid(values)),
+                name,
+                f"{name} must be one of: {', '.join(column.values)}",
+            )
+    return found
+
+
+def zero_bytes(rows: pa.Table) -> dict[int, Refusal]:
+    """Rows with a text that holds a zero byte, which SQL databases cannot store, by index."""
+    found: dict[int, Refusal] = {}
+    for name in rows.column_names:
+        kind = rows.schema.field(name).type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            mask = pc.fill_null(pc.match_substring(rows[name], "\0"), False)
+            for row in pc.indices_nonzero(mask).to_pylist():
+                found.setdefault(row, Refusal(name, f"{name} holds a zero byte, which the database cannot store"))
+    return found
