@@ -1,0 +1,1 @@
+"""Simulators of the vendors' APIs, bad habits included, behind one local server (`server.py`)."""
