@@ -1,0 +1,1 @@
+"""The engine: pure functions over frames, and the delivery that acts on what they decided."""

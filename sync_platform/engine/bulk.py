@@ -1,0 +1,188 @@
+"""Delivery to a target that takes a whole part of a plan in one transaction (databases).
+
+Each part is written together with a marker in the target's own transaction, so a part whose answer was
+lost is asked for, not repeated. Outcomes of large parts go to the lake, links to PostgreSQL by COPY.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa
+
+from sync_platform.crash import crash_point
+from sync_platform.engine.lookups import target_rows
+from sync_platform.errors import AccessError, TransientError, UnknownOutcome
+from sync_platform.ledger.claims import claimed
+from sync_platform.ledger.settle import SETTLED, settle
+from sync_platform.model import Op, Status, Stream
+from sync_platform.staging.outcomes import write_lake_outcomes
+
+if TYPE_CHECKING:
+    from sync_platform.connectors.connector import BulkTarget, Connector
+    from sync_platform.engine.spec import SyncSpec
+    from sync_platform.ledger.plans import Plan
+    from sync_platform.session import Session
+
+LAKE_OUTCOMES_FROM = 5_000  # rows of a part from which outcomes are written to the lake
+
+
+@dataclass
+class BulkDelivery:
+    """Delivers the changes of one plan to a transactional target, part by part."""
+
+    session: Session
+    spec: SyncSpec
+    plan: Plan
+    connector: Connector
+    target: BulkTarget
+    stream: Stream
+    fields: tuple[str, ...]
+    exact: bool
+    part: int = 0
+    sleep: Callable[[float], None] = time.sleep
+
+    def deliver(self, op: Op, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """Delivers one part's rows of one op; yields the settled rows."""
+        if rows.is_empty():
+            return
+        crash_point("between_batches")
+        with claimed(self.session.database, self.spec.target, ["*"], self.session.run_id, sleep=self.sleep):
+            decided, pending = self._recheck(op, rows)
+            crash_point("before_intent")
+            crash_point("after_intent")
+            sent = [self._send(op, group) for group in self._groups(op, pending)]
+            settled = pl.concat([_as_settled(decided, self.fields), *sent], how="vertical")
+            self._settle(op, settled, pl.concat([decided.drop("_status", "_why"), pending], how="diagonal_relaxed"))
+        yield settled
+
+    def _recheck(self, op: Op, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Rows decided without a write (`_status`, `_why`) and rows to write."""
+        undecided = rows.with_columns(_status=pl.lit(None, dtype=pl.String), _why=pl.lit(None, dtype=pl.String))
+        if op is Op.CREATE:
+            return undecided.clear(), rows
+        now = target_rows(self.connector, self.stream, rows["_target_id"].to_list(), self.fields)
+        now = now.rename({name: f"now:{name}" for name in now.columns if name != "_target_id"})
+        seen = undecided.join(now.with_columns(_there=pl.lit(True)), on="_target_id", how="left", maintain_order="left")
+        sent = [name for name in self.fields if f"now:{name}" in seen.columns]
+        unlike = pl.any_horizontal(
+            *[pl.col("_fields").list.contains(n) & pl.col(f"now:{n}").ne_missing(pl.col(f"new:{n}")) for n in sent],
+            pl.lit(False),
+        )
+        moved = pl.any_horizontal(
+            *[pl.col(f"now:{n}").ne_missing(pl.col(f"old:{n}")) for n in sent],
+            pl.lit(False),
+        )
+        gone = pl.col("_there").is_null()
+        gone_status = Status.REFUSED if op is Op.UPDATE else Status.NOOP
+        seen = seen.with_columns(
+            _status=pl.when(gone).then(pl.lit(str(gone_status)))
+            .when(pl.lit(op is Op.UPDATE) & ~unlike).then(pl.lit(str(Status.NOOP)))
+            .when(pl.lit(op is Op.UPDATE and self.exact) & moved).then(pl.lit(str(Status.REFUSED)))
+        )  # fmt: skip
+        seen = seen.with_columns(
+            _why=pl.when(gone).then(pl.lit("the target record is gone"))
+            .when(pl.col("_status") == str(Status.NOOP)).then(pl.lit("the target has these values already"))
+            .when(pl.col("_status") == str(Status.REFUSED)).then(pl.lit("the target record changed since the plan"))
+        )  # fmt: skip
+        truth = [
+            pl.when(pl.col("_there")).then(pl.col(f"now:{n}")).otherwise(pl.col(f"old:{n}")).alias(f"old:{n}")
+            for n in sent
+        ]
+        seen = seen.with_columns(truth).select(undecided.columns)
+        decided = seen.filter(pl.col("_status").is_not_null())
+        return decided, seen.filter(pl.col("_status").is_null()).drop("_status", "_why")
+
+    def _groups(self, op: Op, rows: pl.DataFrame) -> list[pl.DataFrame]:
+        if rows.is_empty():
+            return []
+        if op is not Op.UPDATE:
+            return [rows]
+        sets = rows.with_columns(_set=pl.col("_fields").list.sort().list.join("\x1f"))
+        return [group.drop("_set") for group in sets.partition_by("_set", maintain_order=True)]
+
+    def _send(self, op: Op, rows: pl.DataFrame) -> pl.DataFrame:
+        names = self.fields if op is Op.CREATE else tuple(rows["_fields"][0])
+        names = () if op in {Op.DELETE, Op.ARCHIVE} else names
+        # named by what it writes, so that a plan taken up again finds the markers of its own groups
+        kind = hashlib.sha256("\x1f".join(sorted(names)).encode()).hexdigest()[:12]
+        delivery = f"{self.plan.plan_id}:{self.part}:{op}:{kind}"
+        table = rows.select("_key", "_target_id", *[pl.col(f"new:{name}").alias(name) for name in names]).to_arrow()
+        answer = pl.from_arrow(self._write(str(op), table, delivery))
+        assert isinstance(answer, pl.DataFrame)
+        joined = (
+            rows.drop("_target_id")
+            .join(answer, on="_key", how="left", maintain_order="left")
+            .with_columns(
+                _why=pl.when(pl.col("_status").is_null())
+                .then(pl.lit("it was no part of the delivery that happened"))
+                .otherwise(pl.col("_reason_right")),
+                _status=pl.col("_status").fill_null(str(Status.RETRY)),
+            )
+        )
+        return _as_settled(joined, self.fields, refused=True)
+
+    def _write(self, op: str, table: pa.Table, delivery: str) -> pa.Table:
+        attempt = 0
+        while True:
+            try:
+                return self.target.write_bulk(self.stream.name, op, table, delivery)
+            except (UnknownOutcome, TransientError) as error:
+                # a repeated delivery is harmless: the marker in the target says whether it happened
+                if attempt >= self.spec.errors.retries:
+                    raise AccessError(
+                        f"{self.spec.target}: still failing after {attempt} retries: {error}",
+                        mend="nothing is lost; the next run goes on where this one stopped",
+                    ) from error
+                pause = error.retry_after if isinstance(error, TransientError) else None
+                self.sleep(pause if pause is not None else self.spec.errors.backoff_seconds * 2**attempt)
+                attempt += 1
+
+    def _settle(self, op: Op, settled: pl.DataFrame, rows: pl.DataFrame) -> None:
+        bulk = settled.height >= LAKE_OUTCOMES_FROM
+        if bulk:
+            write_lake_outcomes(
+                self.session.lake, self.spec.name, settled, rows,
+                run_id=self.session.run_id, plan_id=self.plan.plan_id, part=f"{self.part}:{op}",
+            )  # fmt: skip
+        with self.session.database.connection() as connection:
+            settle(
+                connection, self.spec, settled, run_id=self.session.run_id, plan_id=self.plan.plan_id,
+                record_outcomes=not bulk,
+            )  # fmt: skip
+        crash_point("outcome_written")
+
+
+def _as_settled(rows: pl.DataFrame, fields: tuple[str, ...], *, refused: bool = False) -> pl.DataFrame:
+    """Rows of a part with `_status` and `_why` in the columns of `SETTLED`."""
+    failed = pl.col("_status").is_in([str(Status.FAILED), str(Status.RETRY)])
+    values = pl.struct([pl.col(f"new:{name}").cast(pl.String, strict=False).alias(name) for name in fields])
+    pairs = pl.struct(
+        [
+            pl.concat_list(
+                pl.col(f"old:{name}").cast(pl.String, strict=False), pl.col(f"new:{name}").cast(pl.String, strict=False)
+            ).alias(name)
+            for name in fields
+        ]
+    )
+    small = rows.height < LAKE_OUTCOMES_FROM
+    field = pl.col("_field") if refused else pl.lit(None, dtype=pl.String)
+    frame = rows.select(
+        source_key="_key", target_id="_target_id", op="_op", status="_status",
+        fields=pairs.struct.json_encode() if small else pl.lit(None, dtype=pl.String),
+        field=field, reason="_why", resolution=pl.when(failed).then(pl.lit("mend the record, then `dead retry`")),
+        request_id=pl.lit(None, dtype=pl.String), token=pl.lit(None, dtype=pl.String),
+        base="_base", version_cursor="_cursor", version_read_at="_read_at",
+        payload=pl.when(failed).then(values.struct.json_encode()) if refused else pl.lit(None, dtype=pl.String),
+        reasons=pl.when(failed).then(
+            pl.concat_str(pl.lit("["), pl.struct(field=field, reason=pl.col("_why")).struct.json_encode(), pl.lit("]"))
+        ) if refused else pl.lit(None, dtype=pl.String),
+        kind=pl.when(pl.col("_status") == str(Status.RETRY)).then(pl.lit("transient"))
+        .when(failed).then(pl.lit("rejected")),
+    )  # fmt: skip
+    return frame.cast(SETTLED)

@@ -1,0 +1,304 @@
+"""The middle of a run: desired against current gives the exact changes, which guards may block."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+
+from sync_platform.crash import crash_point
+from sync_platform.engine.lookups import folded_fields, match_candidates, target_rows
+from sync_platform.engine.matching import match
+from sync_platform.engine.reconcile import Rules, desired_hash, plan, plan_left
+from sync_platform.ledger.links import has_links, links_of, owners_of
+from sync_platform.ledger.plans import Plan, PlanFiles, load_plan, set_plan
+from sync_platform.model import Op, Stream
+from sync_platform.staging.tables import exists
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from sync_platform.connectors.connector import Connector
+    from sync_platform.engine.desired import Prepared
+    from sync_platform.engine.spec import SyncSpec
+    from sync_platform.session import Session
+
+FIRST_SYNC = "first sync"
+#: Would-be creates of one part that are looked up in a staged target, too (it may lag by seconds); with more of them
+#: the plan trusts what was staged a moment ago, and delivery looks each up anyway before it creates.
+FOUND_AT_MOST = 1_000
+
+
+@dataclass
+class Planned:
+    """What a plan contains: counts per op, and why a guard blocked it (None: it may be delivered)."""
+
+    plan_id: str
+    blocked: str | None = None
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class _Target:
+    """The target side while one plan is made."""
+
+    session: Session
+    spec: SyncSpec
+    connector: Connector
+    stream: Stream
+    fields: tuple[str, ...]
+    folded: set[str]
+    compare: str
+    con: duckdb.DuckDBPyConnection
+    linked: bool
+    left: set[str]
+
+    def rows(self, desired: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+        """The target records these desired rows may be: `_target_id`, mapped and match fields."""
+        ids = links["_target_id"].to_list()
+        fresh = desired.join(links.select("_key"), on="_key", how="anti")
+        found = [self._staged(ids, fresh)] if self.compare == "target" else []
+        seen = set(found[0]["_target_id"]) if found else set()
+        missing = [one for one in ids if one not in seen]
+        found.append(target_rows(self.connector, self.stream, missing, self.fields))
+        unseen = self._unseen(fresh, found[0]) if self.spec.match and fresh.height else fresh.clear()
+        if unseen.height and (self.compare == "links" or unseen.height <= FOUND_AT_MOST):
+            values = unseen[self.spec.match[0]].to_list()
+            found.append(match_candidates(self.connector, self.stream, self.spec.match, values, self.fields))
+        return pl.concat(found, how="diagonal_relaxed").unique("_target_id", keep="last", maintain_order=True)
+
+    def _unseen(self, fresh: pl.DataFrame, staged: pl.DataFrame) -> pl.DataFrame:
+        """The unlinked rows whose match value the staged target does not hold: asked for before a create."""
+        on = self.spec.match[0]
+        if on not in staged.columns:
+            return fresh
+        known = staged.select(_folded(on).alias("_value")).drop_nulls()
+        return fresh.with_columns(_folded(on).alias("_value")).join(known, on="_value", how="anti").drop("_value")
+
+    def _staged(self, ids: Sequence[str], fresh: pl.DataFrame) -> pl.DataFrame:
+        if not exists(self.con, self.spec.target.connection, self.spec.target.object):
+            return pl.DataFrame(schema={"_target_id": pl.String})
+        table = f'lake."{self.spec.target.connection}"."{self.spec.target.object}"'
+        present = {row[0] for row in self.con.execute(f"DESCRIBE {table}").fetchall()}
+        wanted = [name for name in dict.fromkeys([*self.fields, *self.spec.match]) if name in present]
+        self.con.register("_ids", pl.DataFrame({"id": list(ids)}, schema={"id": pl.String}).to_arrow())
+        condition = "t._key IN (SELECT id FROM _ids)"
+        if self.spec.match and fresh.height and self.spec.match[0] in present:
+            on = self.spec.match[0]
+            self.con.register("_values", fresh.select(_folded(on).alias("value")).drop_nulls().to_arrow())
+            condition += f' OR lower(trim(CAST(t."{on}" AS VARCHAR))) IN (SELECT value FROM _values)'
+        columns = ", ".join(f't."{name}"' for name in wanted)
+        return self.con.execute(
+            f"SELECT t._key AS _target_id, {columns} FROM {table} t WHERE NOT t._deleted AND ({condition})"
+        ).pl()
+
+
+def _folded(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase()
+
+
+def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
+    """Turns a plan's desired parts into its exact changes and asks the guards; nothing is sent.
+
+    Reads the target (staged, by id and by match key). Afterwards the plan is `ready` or `blocked`.
+    """
+    session.hold(spec.name)
+    with session.database.connection() as connection:
+        row = load_plan(connection, prepared.plan_id)
+        unknown = connection.execute(
+            "SELECT source_key, reason FROM sync.held WHERE sync = %s AND kind = 'unknown'", (spec.name,)
+        ).fetchall()
+    files = PlanFiles(session.database.home.lake, prepared.plan_id)
+    left = pl.concat(list(files.parts("left")))
+    with session.lake.connect() as con:
+        target = _target(session, spec, row, con, files, left)
+        rules = _rules(spec, target)
+        repeated = _repeated(con, files, spec, target.folded)
+        for number, desired in enumerate(files.parts("desired")):
+            changes = _changes(target, desired, rules, repeated, dict(unknown))
+            files.write("changes", number, changes)
+        if left.height:
+            _write_left(target, left, rules, files)
+    planned = _judge(session, spec, row, files, prepared)
+    crash_point("plan_written")
+    return planned
+
+
+def _target(
+    session: Session,
+    spec: SyncSpec,
+    row: Plan,
+    con: duckdb.DuckDBPyConnection,
+    files: PlanFiles,
+    left: pl.DataFrame,
+) -> _Target:
+    connector = session.connector(spec.target.connection)
+    stream = connector.stream(spec.target.object)
+    paths = files.paths("desired")
+    mapped = (
+        tuple(name for name in pl.read_parquet_schema(paths[0]) if not name.startswith("_"))
+        if paths
+        else tuple(spec.mapping)
+    )
+    return _Target(
+        session=session,
+        spec=spec,
+        connector=connector,
+        stream=stream,
+        fields=mapped,
+        folded=folded_fields(connector, stream),
+        compare=row.compare,
+        con=con,
+        linked=has_links(session.database, spec),
+        left=set(left["_key"]),
+    )
+
+
+def _rules(spec: SyncSpec, target: _Target) -> Rules:
+    return Rules(
+        mode=spec.mode,
+        fields=target.fields,
+        first_sync_hold=spec.first_sync == "match",
+        on_target_delete=spec.on_target_delete,
+        on_leave=spec.on_leave,
+        empty_is_null=target.stream.empty_is_null,
+        folded=frozenset(target.folded),
+    )
+
+
+def _repeated(con: duckdb.DuckDBPyConnection, files: PlanFiles, spec: SyncSpec, folded: set[str]) -> pl.DataFrame:
+    """The desired records that share their match values with another desired record: `_key`."""
+    empty = pl.DataFrame(schema={"_key": pl.String})
+    paths = [str(path) for path in files.paths("desired")]
+    if not spec.match or not paths:
+        return empty
+    texts = {name: f'trim(CAST("{name}" AS VARCHAR))' for name in spec.match}
+    values = ", ".join(f"lower({text})" if name in folded else text for name, text in texts.items())
+    known = " AND ".join(f'"{name}" IS NOT NULL' for name in spec.match)
+    return con.execute(
+        f"SELECT _key FROM read_parquet($1) WHERE {known} QUALIFY count(*) OVER (PARTITION BY {values}) > 1",
+        [paths],
+    ).pl()
+
+
+def _changes(
+    target: _Target,
+    desired: pl.DataFrame,
+    rules: Rules,
+    repeated: pl.DataFrame,
+    unknown: dict[str, str],
+) -> pl.DataFrame:
+    links = _links(target, desired["_key"].to_list())
+    base = desired.with_columns(desired_hash(desired, target.fields).reinterpret(signed=True).alias("_base"))
+    same = _equal_to_base(target, base, links)
+    others = base.join(same.select("_key"), on="_key", how="anti")
+    found = target.rows(others, links.join(same.select("_key"), on="_key", how="anti"))
+    current = pl.concat([found, same.select("_target_id", *target.fields)], how="diagonal_relaxed")
+    owners = owners_of(target.session.database, target.spec, current["_target_id"].to_list())
+    owners = owners.filter(~pl.col("_key").is_in(list(target.left)))
+    candidates = current.join(owners.unique("_target_id"), on="_target_id", how="left")
+    matched = match(desired, links.select("_key", "_target_id"), candidates, target.spec.match, target.folded)
+    changes = plan(matched, current, rules)
+    changes = _held(changes, repeated, "another record to be written has the same match values")
+    if unknown:
+        doubtful = pl.DataFrame({"_key": list(unknown)})
+        changes = _held(
+            changes, doubtful, "a create whose outcome is unknown; look in the target, then link or release it"
+        )
+    return changes.join(base.select("_key", "_base"), on="_key", how="left").pipe(_with_links, links)
+
+
+def _links(target: _Target, keys: Sequence[str]) -> pl.DataFrame:
+    found = links_of(target.session.database, target.spec, keys if target.linked else [])
+    return found
+
+
+def _equal_to_base(target: _Target, desired: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+    """With `compare: links`: desired rows that equal what was last written, so that nothing need be read."""
+    if target.compare != "links" or links.is_empty():
+        return desired.clear().with_columns(_target_id=pl.lit(None, dtype=pl.String))
+    joined = desired.join(links.select("_key", "_target_id", _was="_base"), on="_key")
+    return joined.filter(pl.col("_was") == pl.col("_base")).drop("_was")
+
+
+def _held(changes: pl.DataFrame, keys: pl.DataFrame, reason: str) -> pl.DataFrame:
+    """These records' creates and updates become holds."""
+    if keys.is_empty():
+        return changes
+    affected = pl.col("_key").is_in(keys["_key"].to_list()) & pl.col("_op").is_in([str(Op.CREATE)])
+    return changes.with_columns(
+        _reason=pl.when(affected).then(pl.lit(reason)).otherwise(pl.col("_reason")),
+        _op=pl.when(affected).then(pl.lit(str(Op.HOLD))).otherwise(pl.col("_op")),
+    )
+
+
+def _with_links(changes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+    """Adds `_replaces` (the dead target id of a re-create) and `_relink` (an equal record not linked so yet)."""
+    old = links.select("_key", _replaces="_target_id", _was="_base")
+    joined = changes.join(old, on="_key", how="left", maintain_order="left")
+    return joined.with_columns(
+        _relink=pl.col("_target_id").is_not_null()
+        & (pl.col("_replaces").ne_missing(pl.col("_target_id")) | pl.col("_was").ne_missing(pl.col("_base")))
+    ).drop("_was")
+
+
+def _write_left(target: _Target, left: pl.DataFrame, rules: Rules, files: PlanFiles) -> None:
+    """Changes for the records that are not wanted any more."""
+    links = _links(target, left["_key"].to_list())
+    linked = left.join(links.select("_key", "_target_id"), on="_key")
+    if linked.is_empty():
+        return
+    current = target_rows(target.connector, target.stream, linked["_target_id"].to_list(), target.fields)
+    changes = plan_left(linked.unique("_target_id"), current, rules, _taken_over(files))
+    extra = changes.with_columns(
+        _base=pl.lit(None, dtype=pl.Int64), _replaces=pl.lit(None, dtype=pl.String), _relink=pl.lit(False)
+    )
+    files.write("changes", len(files.paths("changes")), extra)
+
+
+def _taken_over(files: PlanFiles) -> list[str]:
+    """Target records that a desired record is, so that a departed one must not delete them."""
+    parts = [pl.read_parquet(path, columns=["_target_id"])["_target_id"] for path in files.paths("changes")]
+    return pl.concat(parts).drop_nulls().unique().to_list() if parts else []
+
+
+def _judge(session: Session, spec: SyncSpec, row: Plan, files: PlanFiles, prepared: Prepared) -> Planned:
+    counts = dict.fromkeys((str(op) for op in Op), 0)
+    first = 0
+    for changes in files.parts("changes"):
+        for op, number in changes.group_by("_op").len().iter_rows():
+            counts[op] += number
+        first += changes.filter(pl.col("_reason").str.starts_with(FIRST_SYNC).fill_null(False)).height
+    counts[str(Op.INVALID)] = prepared.invalid
+    blocked = _guard(spec, counts, prepared)
+    summary = {
+        "counts": counts,
+        "first_sync_held": first,
+        "completeness": prepared.completeness,
+        "desired": prepared.desired,
+        "duplicates": prepared.duplicates,
+        "parts_sha256": files.digest(),
+    }
+    with session.database.connection() as connection:
+        set_plan(
+            connection, row.plan_id, "blocked" if blocked else "ready", reason=blocked, summary=summary,
+            digest=files.digest(),
+        )  # fmt: skip
+    return Planned(plan_id=row.plan_id, blocked=blocked, summary=summary)
+
+
+def _guard(spec: SyncSpec, counts: dict[str, int], prepared: Prepared) -> str | None:
+    """Why the plan must not be delivered, or None."""
+    removed = counts[str(Op.DELETE)] + counts[str(Op.ARCHIVE)]
+    if spec.guards.max_deletes is not None and removed > spec.guards.max_deletes:
+        return f"it deletes or archives {removed} records, more than max_deletes {spec.guards.max_deletes}"
+    if spec.guards.max_invalid is not None and prepared.desired:
+        share = prepared.invalid / prepared.desired
+        if share > spec.guards.max_invalid:
+            return (
+                f"{prepared.invalid} of {prepared.desired} records ({share:.0%}) fail the contract, "
+                f"more than max_invalid {spec.guards.max_invalid:.0%}"
+            )
+    return None

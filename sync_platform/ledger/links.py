@@ -1,0 +1,93 @@
+"""Which target record a source record is, and what we last wrote to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from sync_platform.ledger.copying import copy_out
+
+if TYPE_CHECKING:
+    from sync_platform.engine.spec import SyncSpec
+    from sync_platform.state.database import Database
+
+LINKS = {
+    "_key": pl.String,
+    "_target_id": pl.String,
+    "_base": pl.Int64,
+    "_link_cursor": pl.Int64,
+    "_link_read_at": pl.Int64,
+}
+
+
+def links_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.DataFrame:
+    """The links of these source keys, another sync's identity standing in where this sync has none.
+
+    An identity stands in only while no other record of this sync has taken that target record over.
+    Columns: `_key`, `_target_id`, `_base` (hash last written; null when another sync made the
+    identity), `_link_cursor`, `_link_read_at`.
+    """
+    query = """
+        SELECT k.key, coalesce(l.target_id, i.target_id), l.base, l.version_cursor, l.version_read_at
+        FROM unnest(%(keys)s::text[]) AS k(key)
+        LEFT JOIN sync.links l ON l.sync = %(sync)s AND l.source_key = k.key
+        LEFT JOIN sync.identities i
+               ON i.source_connection = %(source_connection)s AND i.source_object = %(source_object)s
+              AND i.source_key = k.key
+              AND i.target_connection = %(target_connection)s AND i.target_object = %(target_object)s
+        WHERE l.target_id IS NOT NULL
+           OR (i.target_id IS NOT NULL AND NOT EXISTS (
+                  SELECT 1 FROM sync.links o
+                  WHERE o.sync = %(sync)s AND o.target_id = i.target_id AND o.source_key <> k.key))"""
+    with database.connection() as connection:
+        return copy_out(connection, query, {"keys": list(keys), **_names(spec)}, LINKS)
+
+
+def has_links(database: Database, spec: SyncSpec) -> bool:
+    """Whether this pair of objects has any link or identity yet; a first load has none."""
+    query = """
+        SELECT EXISTS (SELECT 1 FROM sync.links WHERE sync = %(sync)s)
+            OR EXISTS (SELECT 1 FROM sync.identities
+                       WHERE source_connection = %(source_connection)s AND source_object = %(source_object)s
+                         AND target_connection = %(target_connection)s AND target_object = %(target_object)s)"""
+    with database.connection() as connection:
+        row = connection.execute(query, _names(spec)).fetchone()
+        return bool(row and row[0])
+
+
+def owners_of(database: Database, spec: SyncSpec, target_ids: Sequence[str]) -> pl.DataFrame:
+    """The source keys linked by this sync to these target ids: `_target_id`, `_key`."""
+    query = "SELECT target_id, source_key FROM sync.links WHERE sync = %(sync)s AND target_id = ANY(%(ids)s)"
+    with database.connection() as connection:
+        return copy_out(
+            connection,
+            query,
+            {"sync": spec.name, "ids": list(target_ids)},
+            {"_target_id": pl.String, "_key": pl.String},
+        )
+
+
+def members_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.DataFrame:
+    """The dedupe keys these source records had when they were last settled: `source_key`, `dedupe_key`."""
+    query = """
+        SELECT source_key, dedupe_key FROM sync.members
+        WHERE sync = %(sync)s AND source_key = ANY(%(keys)s) AND dedupe_key IS NOT NULL"""
+    with database.connection() as connection:
+        return copy_out(
+            connection,
+            query,
+            {"sync": spec.name, "keys": list(keys)},
+            {"source_key": pl.String, "dedupe_key": pl.String},
+        )
+
+
+def _names(spec: SyncSpec) -> dict[str, str]:
+    return {
+        "sync": spec.name,
+        "source_connection": spec.source.connection,
+        "source_object": spec.source.object,
+        "target_connection": spec.target.connection,
+        "target_object": spec.target.object,
+    }

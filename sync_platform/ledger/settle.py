@@ -1,0 +1,187 @@
+"""One transaction per delivered batch: outcomes, links, dead letters and intents change together or not at all.
+
+The frame to settle has one row per change, with the columns of `SETTLED`. It is copied into a
+temporary table and folded into the ledger by set-based statements, so one row and 50,000 rows take
+the same path.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+import psycopg
+
+from sync_platform.ledger.copying import copy_in
+
+if TYPE_CHECKING:
+    from sync_platform.engine.spec import SyncSpec
+
+SETTLED = pl.Schema(
+    {
+        "source_key": pl.String,
+        "target_id": pl.String,
+        "op": pl.String,
+        "status": pl.String,
+        "fields": pl.String,  # JSON {"field": [old, new]}
+        "field": pl.String,
+        "reason": pl.String,
+        "resolution": pl.String,
+        "request_id": pl.String,
+        "token": pl.String,
+        "base": pl.Int64,  # hash of what was delivered
+        "version_cursor": pl.Int64,
+        "version_read_at": pl.Int64,
+        "payload": pl.String,  # JSON of the values that were refused
+        "reasons": pl.String,  # JSON list of every reason
+        "kind": pl.String,  # contract | rejected | transient, for failures
+    }
+)
+
+_TABLE = """
+    CREATE TEMP TABLE IF NOT EXISTS settling (
+        source_key text, target_id text, op text, status text, fields jsonb, field text, reason text,
+        resolution text, request_id text, token text, base bigint, version_cursor bigint,
+        version_read_at bigint, payload jsonb, reasons jsonb, kind text
+    ) ON COMMIT DELETE ROWS"""
+
+_OUTCOMES = """
+    INSERT INTO sync.outcomes (time, sync, run_id, plan_id, lane, source_key, target_id, op, status, fields,
+                               reason, resolution, request_id)
+    SELECT clock_timestamp(), %(sync)s, %(run_id)s, %(plan_id)s, %(lane)s, source_key, target_id, op, status, fields,
+           reason, resolution, request_id
+    FROM settling"""
+
+_IDENTITIES = """
+    INSERT INTO sync.identities (source_connection, source_object, source_key, target_connection, target_object,
+                                 target_id)
+    SELECT %(source_connection)s, %(source_object)s, source_key, %(target_connection)s, %(target_object)s, target_id
+    FROM settling WHERE status IN ('applied', 'noop') AND op IN ('create', 'update', 'skip') AND target_id IS NOT NULL
+    ON CONFLICT (source_connection, source_object, source_key, target_connection, target_object) DO UPDATE
+       SET target_id = excluded.target_id WHERE identities.target_id <> excluded.target_id"""
+
+_LINKS = """
+    INSERT INTO sync.links AS l (sync, source_key, target_id, base, version_cursor, version_read_at, updated_at)
+    SELECT %(sync)s, source_key, target_id, base, version_cursor, version_read_at, now()
+    FROM settling WHERE status IN ('applied', 'noop') AND op IN ('create', 'update', 'skip') AND target_id IS NOT NULL
+    ON CONFLICT (sync, source_key) DO UPDATE
+       SET target_id = excluded.target_id, base = excluded.base, version_cursor = excluded.version_cursor,
+           version_read_at = excluded.version_read_at, updated_at = now()"""
+
+# Who had the target record before is nobody's there any more, unless another sync links the two as well.
+_TAKEN_OVER = """
+    WITH lost AS (
+        DELETE FROM sync.links l USING settling s
+        WHERE l.sync = %(sync)s AND l.target_id = s.target_id AND l.source_key <> s.source_key
+          AND s.status IN ('applied', 'noop') AND s.op IN ('update', 'skip')
+        RETURNING l.source_key, l.target_id)
+    DELETE FROM sync.identities i USING lost
+    WHERE i.source_connection = %(source_connection)s AND i.source_object = %(source_object)s
+      AND i.source_key = lost.source_key AND i.target_connection = %(target_connection)s
+      AND i.target_object = %(target_object)s AND i.target_id = lost.target_id
+      AND NOT EXISTS (SELECT 1 FROM sync.links o WHERE o.sync <> %(sync)s AND o.source_key = lost.source_key
+                      AND o.target_id = lost.target_id)"""
+
+_UNLINKED = """
+    DELETE FROM sync.links l USING settling s
+    WHERE l.sync = %(sync)s AND l.source_key = s.source_key
+      AND s.status IN ('applied', 'noop') AND s.op IN ('delete', 'archive')"""
+
+_UNIDENTIFIED = """
+    DELETE FROM sync.identities i USING settling s
+    WHERE i.source_connection = %(source_connection)s AND i.source_object = %(source_object)s
+      AND i.source_key = s.source_key AND i.target_connection = %(target_connection)s
+      AND i.target_object = %(target_object)s
+      AND s.status IN ('applied', 'noop') AND s.op IN ('delete', 'archive')"""
+
+_INTENTS = "DELETE FROM sync.intents i USING settling s WHERE i.token = s.token AND s.status <> 'unknown'"
+
+_LETTERS_SETTLED = """
+    UPDATE sync.dead_letters d SET state = 'settled', last_at = now() FROM settling s
+    WHERE d.sync = %(sync)s AND d.source_key = s.source_key AND d.state IN ('open', 'retry')
+      AND s.status IN ('applied', 'noop')"""
+
+_LETTERS = """
+    INSERT INTO sync.dead_letters AS d (sync, source_key, kind, field, reason, resolution, reasons, payload, attempts,
+                                        state, config_hash, first_at, last_at)
+    SELECT %(sync)s, source_key, kind, field, reason, resolution, reasons, payload, 1,
+           CASE WHEN kind = 'transient' THEN 'retry' ELSE 'open' END, %(config_hash)s, now(), now()
+    FROM settling WHERE status IN ('failed', 'retry')
+    ON CONFLICT (sync, source_key) WHERE state IN ('open', 'retry') DO UPDATE
+       SET kind = excluded.kind, field = excluded.field, reason = excluded.reason, resolution = excluded.resolution,
+           reasons = excluded.reasons, payload = excluded.payload, attempts = d.attempts + 1, state = excluded.state,
+           config_hash = excluded.config_hash, last_at = now()"""
+
+_HELD_SETTLED = """
+    DELETE FROM sync.held h USING settling s
+    WHERE h.sync = %(sync)s AND h.source_key = s.source_key AND s.status NOT IN ('held', 'refused', 'unknown')"""
+
+_HELD = """
+    INSERT INTO sync.held AS h (sync, source_key, kind, reason, detail, since)
+    SELECT %(sync)s, source_key, status, reason, fields, now()
+    FROM settling WHERE status IN ('held', 'refused', 'unknown')
+    ON CONFLICT (sync, source_key) DO UPDATE
+       SET kind = CASE WHEN h.kind = 'unknown' THEN h.kind ELSE excluded.kind END,  -- until a person or a look-up knows
+           reason = excluded.reason, detail = excluded.detail"""
+
+_LINKING = ("create", "update", "skip")
+#: Each statement with the ops it is about: a million creates need no look for what a delete leaves behind.
+_STATEMENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (_IDENTITIES, _LINKING),
+    (_TAKEN_OVER, ("update", "skip")),
+    (_LINKS, _LINKING),
+    (_UNLINKED, ("delete", "archive")),
+    (_UNIDENTIFIED, ("delete", "archive")),
+    (_INTENTS, ("create",)),
+    (_LETTERS_SETTLED, ()),
+    (_LETTERS, ()),
+    (_HELD_SETTLED, ()),
+    (_HELD, ()),
+)
+#: From here on hash joins: the tables just filled have no statistics, and a nested loop over them never ends.
+_MANY = 1_000
+
+
+def settle(
+    connection: psycopg.Connection[Any],
+    spec: SyncSpec,
+    rows: pl.DataFrame,
+    *,
+    run_id: str,
+    plan_id: str,
+    lane: str = "batch",
+    record_outcomes: bool = True,
+) -> None:
+    """Folds a batch's outcomes into the ledger, inside the caller's transaction.
+
+    `record_outcomes=False` is for a bulk delivery whose outcome rows are in the lake already.
+    """
+    if rows.is_empty():
+        return
+    names = {
+        "sync": spec.name,
+        "run_id": run_id,
+        "plan_id": plan_id,
+        "lane": lane,
+        "config_hash": spec.config_hash(),
+        "source_connection": spec.source.connection,
+        "source_object": spec.source.object,
+        "target_connection": spec.target.connection,
+        "target_object": spec.target.object,
+    }
+    connection.execute(_TABLE)
+    copy_in(connection, "settling", rows.select(list(SETTLED)))
+    connection.execute("ANALYZE settling")
+    if record_outcomes:
+        connection.execute(_OUTCOMES, names)
+    if rows.height >= _MANY:
+        connection.execute("SET LOCAL enable_nestloop = off")
+    present = set(rows["op"].unique())
+    for statement, ops in _STATEMENTS:
+        if not ops or present.intersection(ops):
+            connection.execute(statement, names)
+
+
+def settled_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """A frame of `SETTLED` from dictionaries; missing columns are null."""
+    return pl.DataFrame([{name: row.get(name) for name in SETTLED} for row in rows], schema=SETTLED)

@@ -1,0 +1,118 @@
+"""Delivery to a transactional target: parts with markers, repeated without harm."""
+
+from __future__ import annotations
+
+import pytest
+
+from sync_platform.engine.spec import Endpoint, ErrorHandling
+from sync_platform.errors import AccessError
+from sync_platform.state.database import Database
+from tests.unit.engine.depot import Depot
+from tests.unit.engine.shelf import Fault, Killed
+from tests.unit.engine.workshop import Workshop, a_sync
+
+
+@pytest.fixture
+def depot(workshop: Workshop) -> Depot:
+    """The workshop's target, now a transactional one."""
+    made = Depot()
+    workshop.target = made
+    return made
+
+
+@pytest.mark.parametrize("fault", [Fault.ANSWER_LOST, Fault.REQUEST_LOST, Fault.BUSY])
+def test_a_part_whose_answer_was_lost_is_asked_for_again_and_stored_once(
+    workshop: Workshop, depot: Depot, fault: Fault
+) -> None:
+    workshop.leads(5)
+    depot.faults[:] = [fault]
+    report = workshop.run()
+    assert depot.emails() == [f"l{n}@x" for n in range(5)]
+    assert len(depot.parts) == 2
+    assert report["sync_summary"]["created"] == 5
+    assert sorted(workshop.links().values()) == sorted(depot.rows)
+
+
+def test_a_refused_row_is_set_aside_while_the_others_are_stored(workshop: Workshop, depot: Depot) -> None:
+    workshop.leads(3)
+    depot.refused.add("l1@x")
+    workshop.run()
+    assert depot.emails() == ["l0@x", "l2@x"]
+    assert workshop.waiting() == [("l1", "rejected")]
+    assert workshop.rows("SELECT field, reason, payload->>'email' FROM sync.dead_letters") == [
+        ("email", "not welcome", "l1@x")
+    ]
+
+
+def test_a_part_stored_by_a_run_that_died_is_found_and_not_written_again(workshop: Workshop, depot: Depot) -> None:
+    workshop.leads(3)
+    depot.faults[:] = [Fault.KILLED]
+    session = workshop.session()
+    planned = workshop.plan(session)
+    with pytest.raises(Killed):
+        workshop.deliver(planned.plan_id, session=session)
+    assert workshop.position() is None
+    workshop.run()
+    assert depot.emails() == ["l0@x", "l1@x", "l2@x"]
+    assert len(depot.parts) == 1
+    assert sorted(workshop.links().values()) == sorted(depot.rows)
+
+
+def test_apply_refuses_what_moved_since_and_a_run_overwrites_it(workshop: Workshop, depot: Depot) -> None:
+    workshop.leads(2)
+    workshop.run()
+    for number in range(2):
+        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
+    planned = workshop.planned()
+    next(iter(depot.rows.values()))["name"] = "By hand"
+    report = workshop.deliver(planned.plan_id, exact=True)
+    assert len(report["refused"]) == 1
+    assert sorted(row["name"] for row in depot.rows.values()) == ["By hand", "Planned"]
+    workshop.run()
+    assert {row["name"] for row in depot.rows.values()} == {"Planned"}
+
+
+def test_a_plan_that_broke_off_between_two_kinds_of_updates_is_taken_up_where_it_stopped(
+    workshop: Workshop, depot: Depot
+) -> None:
+    workshop.spec = a_sync(errors=ErrorHandling(retries=0), match=())
+    workshop.leads(2)
+    workshop.run()
+    workshop.lead("l0", "l0@x", "New name")
+    workshop.lead("l1", "new@x", "Lead 1")
+    planned = workshop.planned()
+    depot.faults[:] = [Fault.ANSWER_LOST]
+    with pytest.raises(AccessError):
+        workshop.deliver(planned.plan_id, exact=True)
+    workshop.deliver(planned.plan_id, exact=True)
+    assert sorted((row["email"], row["name"]) for row in depot.rows.values()) == [
+        ("l0@x", "New name"),
+        ("new@x", "Lead 1"),
+    ]
+    assert workshop.position() == workshop.seq
+
+
+def test_deletes_go_before_creates_and_what_is_gone_already_is_no_fault(workshop: Workshop, depot: Depot) -> None:
+    workshop.spec = a_sync(mode="mirror")
+    workshop.leads(2)
+    workshop.run()
+    workshop.lead("l0", None, deleted=True)
+    workshop.lead("l1", None, deleted=True)
+    workshop.lead("l2", "l2@x")
+    planned = workshop.planned()
+    del depot.rows[workshop.links()["l1"]]
+    depot.parts.clear()
+    workshop.deliver(planned.plan_id)
+    assert depot.parts == [("delete", ["l0"]), ("create", ["l2"])]
+    assert depot.emails() == ["l2@x"]
+    assert workshop.statuses("l1") == ["applied", "noop"]
+
+
+def test_two_syncs_of_one_record_share_its_identity(workshop: Workshop, fresh_state: Database) -> None:
+    workshop.leads(1)
+    workshop.run()
+    (target,) = workshop.shelf.rows
+    workshop.spec = a_sync(name="names", match=(), target=Endpoint(connection="shop", object="contacts"))
+    workshop.run()
+    assert list(workshop.shelf.rows) == [target]
+    assert workshop.links() == {"l0": target}

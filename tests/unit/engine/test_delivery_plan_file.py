@@ -1,0 +1,61 @@
+"""The plan as a file: what it says, and that nobody can alter it unnoticed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sync_platform.commands.plan_file import digest_of, plan_document, read_plan_file, refuse_foreign
+from sync_platform.errors import ConfigError
+from sync_platform.ledger.plans import Plan, load_plan
+from tests.unit.engine.workshop import Workshop
+
+
+def written(workshop: Workshop, file: Path) -> tuple[dict[str, Any], Plan]:
+    """A plan of one create, as a file; its document and its row."""
+    workshop.lead("l0", "l0@x", "Lead 0")
+    with workshop.session() as session:
+        planned = workshop.plan(session)
+        document = plan_document(session, workshop.spec, planned.plan_id)
+    file.write_text(json.dumps(document, default=str))
+    with workshop.database.connection() as connection:
+        return document, load_plan(connection, planned.plan_id)
+
+
+def test_a_plan_file_says_every_change_and_is_taken_as_it_was_written(workshop: Workshop, tmp_path: Path) -> None:
+    document, plan = written(workshop, tmp_path / "plan.json")
+    assert document["changes"] == [
+        {
+            "op": "create",
+            "key": "l0",
+            "target_id": None,
+            "fields": [{"name": "email", "old": None, "new": "l0@x"}, {"name": "name", "old": None, "new": "Lead 0"}],
+            "reason": None,
+        }
+    ]
+    read = read_plan_file(tmp_path / "plan.json")
+    assert read["digest"] == plan.digest
+    refuse_foreign(read, plan, tmp_path / "plan.json")
+
+
+def test_an_altered_plan_file_is_refused_by_its_digest(workshop: Workshop, tmp_path: Path) -> None:
+    document, _ = written(workshop, tmp_path / "plan.json")
+    document["changes"][0]["fields"][0]["new"] = "mallory@x"
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    with pytest.raises(ConfigError, match="was altered"):
+        read_plan_file(tmp_path / "plan.json")
+
+
+def test_an_altered_plan_file_with_a_digest_to_match_is_not_the_plan_we_made(
+    workshop: Workshop, tmp_path: Path
+) -> None:
+    document, plan = written(workshop, tmp_path / "plan.json")
+    document["changes"][0]["fields"][0]["new"] = "mallory@x"
+    document["digest"] = digest_of(document)
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    read = read_plan_file(tmp_path / "plan.json")
+    with pytest.raises(ConfigError, match="was altered"):
+        refuse_foreign(read, plan, tmp_path / "plan.json")
