@@ -1,0 +1,1 @@
+"""What a project's YAML names: Source and Sync."""

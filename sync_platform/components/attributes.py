@@ -1,0 +1,246 @@
+"""The YAML of a Sync and a Source as pydantic models: editor schema, docs and line-numbered errors."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+from sync_platform.engine.spec import (
+    Constant,
+    Dedupe,
+    Endpoint,
+    ErrorHandling,
+    Expression,
+    FieldRule,
+    Guards,
+    Lookup,
+    SyncSpec,
+    Transform,
+    ValueMap,
+)
+
+
+class WrongKeyError(ValueError):
+    """What a check of several keys found, with the path of the key that is to blame and its value."""
+
+    def __init__(self, message: str, path: tuple[str, ...], value: object) -> None:
+        super().__init__(message)
+        self.path, self.value = path, value
+
+
+class Strict(BaseModel):
+    """A model that refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, coerce_numbers_to_str=True)
+
+
+#: What an editor and `dg check yaml` accept as a share.
+_SHARE: dict[str, Any] = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": 1},
+        {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"},
+        {"type": "null"},
+    ]
+}
+
+
+def _percentage(value: object) -> object:
+    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*%\s*", value)):
+        return float(found[1]) / 100
+    return value
+
+
+def _timezone(value: str) -> str:
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+    try:
+        ZoneInfo(value)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError(f"{value!r} is not a time zone; write e.g. UTC or Europe/Berlin") from None
+    return value
+
+
+def _frequency(value: str) -> str:
+    if value in {"realtime", "on_demand"}:
+        return value
+    from dagster._utils.schedules import is_valid_cron_string
+
+    if not is_valid_cron_string(value):
+        raise ValueError(f"{value!r} is no frequency; write realtime, on_demand or a cron line such as '0 * * * *'")
+    return value
+
+
+class SourceEnd(Strict):
+    """Where the records come from."""
+
+    connection: str = Field(description="A name defined in resources/")
+    object: str = Field(description="The vendor's object, e.g. Lead")
+    filter: str | None = Field(None, description="SQL predicate; date words such as YESTERDAY are allowed")
+    on_leave: Literal["keep", "archive", "delete"] = Field(
+        "keep", description="What happens at the target to a record that leaves the filter"
+    )
+    timezone: Annotated[str, AfterValidator(_timezone)] = Field("UTC", description="Zone in which date words are days")
+
+
+class TargetEnd(Strict):
+    """Where the records go."""
+
+    connection: str
+    object: str
+    match: list[str] = Field(default_factory=list, description="Target fields that identify a record")
+
+
+class ValueMapRule(Strict):
+    """Translate values: `{from: Status, values: {Open: lead}, default: lead}`."""
+
+    from_: str = Field(alias="from", description="SQL over source fields")
+    values: dict[str, str | None]
+    default: str | None = None
+
+
+class ConstantRule(Strict):
+    """A fixed value: `{constant: crm}`."""
+
+    constant: str | int | float | bool | None
+
+
+class LookupRule(Strict):
+    """A field of another staged object: `{lookup: Account, by: AccountId, key: Id, value: Name}`.
+
+    It is `by` because YAML reads a bare `on` as true.
+    """
+
+    lookup: str = Field(description="The object to look in, e.g. Account")
+    by: str = Field(description="SQL over source fields")
+    key: str = Field("Id", description="The looked-up object's field that `by` is compared with")
+    value: str = Field(description="The looked-up object's field to take")
+    connection: str | None = Field(None, description="Defaults to the source's connection")
+
+
+class TransformRule(Strict):
+    """A named Python function: `{transform: checks.transforms.phone, arguments: [Phone]}`."""
+
+    transform: str
+    arguments: list[str] = Field(min_length=1)
+
+
+Rule = str | ValueMapRule | ConstantRule | LookupRule | TransformRule
+
+
+class DedupeRule(Strict):
+    """Which source records are one thing: `{by: lower(trim(Email)), keep: newest}`."""
+
+    by: str
+    keep: Literal["newest", "oldest", "most_complete"] = "newest"
+
+
+class GuardRules(Strict):
+    """Limits beyond which a plan is blocked."""
+
+    max_deletes: int | None = Field(10, ge=0)
+    max_invalid: Annotated[float | None, BeforeValidator(_percentage), WithJsonSchema(_SHARE)] = Field(
+        None, ge=0, le=1, description="A larger share of invalid records blocks the plan: 5% or 0.05"
+    )
+
+
+class ErrorRules(Strict):
+    """Retries, back-off and whom to tell."""
+
+    retries: int = Field(5, ge=0, le=20)
+    backoff_seconds: float = Field(1.0, ge=0)
+    alert: list[str] = Field(default_factory=list)
+
+
+class SyncAttributes(Strict):
+    """A rule that keeps one target object in step with one source object."""
+
+    name: str | None = Field(None, description="Defaults to the folder's name", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    description: str = ""
+    source: SourceEnd
+    target: TargetEnd
+    mode: Literal["insert", "update", "upsert", "mirror", "archive", "fill_empty"] = "upsert"
+    first_sync: Literal["match", "create"] = "match"
+    mapping: dict[str, Rule] = Field(min_length=1)
+    dedupe: DedupeRule | None = None
+    contract: str | None = Field(None, description="A pandera model, e.g. checks.hubspot.Contact")
+    frequency: Annotated[str, AfterValidator(_frequency)] = "on_demand"
+    compare: Literal["target", "links"] | None = None
+    on_target_delete: Literal["recreate", "hold", "ignore"] = "recreate"
+    errors: ErrorRules = Field(default_factory=ErrorRules)
+    guards: GuardRules = Field(default_factory=GuardRules)
+
+    @model_validator(mode="after")
+    def _match_is_mapped(self) -> SyncAttributes:
+        unmapped = [name for name in self.target.match if name not in self.mapping]
+        if unmapped:
+            raise WrongKeyError(
+                f"it names {unmapped[0]!r}, which the mapping does not fill; add it to mapping",
+                ("target", "match"),
+                unmapped[0],
+            )
+        return self
+
+    def to_spec(self, default_name: str) -> SyncSpec:
+        """The plain value the engine works with."""
+        return SyncSpec(
+            name=self.name or default_name,
+            description=self.description,
+            source=Endpoint(connection=self.source.connection, object=self.source.object),
+            target=Endpoint(connection=self.target.connection, object=self.target.object),
+            mapping={field: _rule(rule, self.source.connection) for field, rule in self.mapping.items()},
+            filter=self.source.filter,
+            timezone=self.source.timezone,
+            on_leave=self.source.on_leave,
+            match=tuple(self.target.match),
+            mode=self.mode,
+            first_sync=self.first_sync,
+            dedupe=Dedupe(by=self.dedupe.by, keep=self.dedupe.keep) if self.dedupe else None,
+            contract=self.contract,
+            frequency=self.frequency,
+            compare=self.compare,
+            on_target_delete=self.on_target_delete,
+            errors=ErrorHandling(
+                retries=self.errors.retries,
+                backoff_seconds=self.errors.backoff_seconds,
+                alert=tuple(self.errors.alert),
+            ),
+            guards=Guards(max_deletes=self.guards.max_deletes, max_invalid=self.guards.max_invalid),
+        )
+
+
+def _rule(rule: Any, connection: str) -> FieldRule:
+    if isinstance(rule, ValueMapRule):
+        return ValueMap(
+            source=rule.from_,
+            values=rule.values,
+            default=rule.default,
+            has_default="default" in rule.model_fields_set,
+        )
+    if isinstance(rule, ConstantRule):
+        return Constant(value=rule.constant)
+    if isinstance(rule, LookupRule):
+        return Lookup(
+            connection=rule.connection or connection, object=rule.lookup, on=rule.by, key=rule.key, value=rule.value
+        )
+    if isinstance(rule, TransformRule):
+        return Transform(function=rule.transform, arguments=tuple(rule.arguments))
+    return Expression(sql=rule)
+
+
+class StreamOptions(Strict):
+    """One staged object of a source."""
+
+    object: str
+    fields: list[str] | None = Field(None, description="Default: every readable field")
+    filter: str | None = Field(None, description="Part of what the stream is; applies to every read")
+    schedule: str | None = Field(None, description="A cron line; syncs load what they need anyway")
+
+
+class SourceAttributes(Strict):
+    """The objects of one connection that are staged."""
+
+    connection: str
+    description: str = ""
+    streams: list[StreamOptions] = Field(min_length=1)
