@@ -1,0 +1,101 @@
+"""`plan`, `apply` and `run`, and how their answers are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sync_platform.commands.running import execute, own_process_group
+from sync_platform.errors import SyncError
+from sync_platform.run_tags import EXACT, PLAN_ID
+
+if TYPE_CHECKING:
+    from sync_platform.project import Project
+
+MOST_SHOWN = 50
+
+
+def make_document(project: Project, sync: str) -> dict[str, Any]:
+    """Loads, maps and plans a sync through its Dagster job, stopping before delivery."""
+    from sync_platform.commands.plan_file import plan_document
+    from sync_platform.ledger.plans import latest_plan
+    from sync_platform.session import Session
+
+    finished = execute(project, sync, steps=("desired", "plan"))
+    if finished.error:
+        raise finished.error
+    with Session.open(project) as session:
+        with session.database.connection() as connection:
+            made = latest_plan(connection, sync)
+        if made is None:
+            raise SyncError(f"the run {finished.run_id} left no plan", mend="see the run in the UI")
+        return plan_document(session, project.sync(sync).spec, made.plan_id)
+
+
+def apply_file(project: Project, path: Path) -> dict[str, Any]:
+    """Delivers the plan of a file; returns the report. Raises ConfigError for an altered file."""
+    from sync_platform.commands.plan_file import read_plan_file, refuse_foreign
+    from sync_platform.ledger.plans import load_plan
+    from sync_platform.state.database import open_state
+
+    document = read_plan_file(path)
+    with open_state().connection() as connection:
+        plan = load_plan(connection, document["plan_id"])
+    refuse_foreign(document, plan, path)
+    own_process_group()
+    return _report(
+        execute(project, plan.sync, steps=("delivered",), tags={PLAN_ID: plan.plan_id, EXACT: "yes"}), plan.sync
+    )
+
+
+def run_sync(project: Project, sync: str) -> dict[str, Any]:
+    """Runs the sync's whole job; returns the report."""
+    own_process_group()
+    return _report(execute(project, sync), sync)
+
+
+def _report(finished: Any, sync: str) -> dict[str, Any]:
+    from sync_platform.ledger.runs import last_report
+    from sync_platform.state.database import open_state
+
+    if finished.error:
+        raise finished.error
+    with open_state().connection() as connection:
+        report = last_report(connection, sync, finished.run_id)
+    if report is None:
+        raise SyncError(f"run {finished.run_id} left no report", mend="see the run in the UI")
+    return report
+
+
+def exit_code_of(report: dict[str, Any]) -> int:
+    """0 done; 4 when creates wait for the first match plan; 1 with failed, held or refused records."""
+    summary = report["sync_summary"]
+    if report.get("first_sync_held"):
+        return 4
+    return 1 if summary["failed_transfers"] or summary["held"] or report["refused"] else 0
+
+
+def show_plan(document: dict[str, Any], out: Path | None) -> None:
+    """Prints a plan for people: counts, then the first changes field by field."""
+    from rich.console import Console
+
+    console = Console()
+    counts = ", ".join(f"{number} {op}" for op, number in document["summary"].items() if number) or "nothing"
+    console.print(f"[bold]{document['sync']}[/bold]: {counts} (compared by {document['compare']})")
+    for side, text in document["pushdown"].items():
+        if text:
+            console.print(f"  filter, {side}: {text}", style="dim", markup=False)
+    if document["blocked"]:
+        console.print(f"blocked: {document['blocked']}", style="red")
+    for change in document["changes"][:MOST_SHOWN]:
+        console.print(
+            f"{change['op']:>8} {change['key']} -> {change['target_id'] or 'new'}  {change['reason'] or ''}",
+            markup=False,
+        )
+        for field in change["fields"]:
+            console.print(f"           {field['name']}: {field['old']!r} -> {field['new']!r}", markup=False)
+    more = len(document["changes"]) - MOST_SHOWN
+    if more > 0:
+        console.print(f"... and {more} more (write them all with --out FILE)")
+    if out is not None:
+        console.print(f"written to {out}; apply it with: sync-platform apply {out}")

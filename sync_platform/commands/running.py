@@ -1,0 +1,114 @@
+"""`plan`, `run` and `apply`: the sync's Dagster job, in this process, so that the run is in the UI."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sync_platform.errors import AccessError, SyncError
+from sync_platform.run_tags import REPOSITORY
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
+
+    from sync_platform.project import Project
+    from sync_platform.state.database import Database
+
+
+@dataclass
+class Run:
+    """One finished run of a sync's job."""
+
+    run_id: str
+    error: SyncError | None
+
+
+def own_process_group() -> None:
+    """Puts an unattended run in a process group of its own, so that killing the group kills all of it.
+
+    At a terminal the group stays, or Ctrl-C would not reach the run.
+    """
+    if not os.isatty(0) and os.getpgrp() != os.getpid() and os.getsid(0) != os.getpid():
+        os.setpgid(0, 0)
+
+
+def instance_of(database: Database) -> DagsterInstance:
+    """The Dagster instance of the installation, on its own PostgreSQL."""
+    from dagster import DagsterInstance
+
+    from sync_platform.state.dagster_home import enter_dagster
+
+    enter_dagster(database)
+    instance = DagsterInstance.get()
+    # Its storage otherwise connects anew for every statement, some 150 times a run. Zero: no statement timeout.
+    instance.optimize_for_webserver(statement_timeout=0, pool_recycle=3600, max_overflow=20)
+    return instance
+
+
+def execute(
+    project: Project, sync: str, *, steps: Sequence[str] | None = None, tags: dict[str, str] | None = None
+) -> Run:
+    """Runs the sync's job, or some of its steps ("desired", "plan", "delivered"; the staging comes first)."""
+    import sqlalchemy.exc
+
+    project.sync(sync)
+    try:
+        return _execute(project, sync, steps, tags)
+    except sqlalchemy.exc.OperationalError as error:
+        raise AccessError(
+            f"the state's PostgreSQL cannot be used: {str(error.orig).strip()}",
+            mend="start it (`sync-platform up`), or check SYNC_DATABASE_URL",
+        ) from error
+
+
+def _execute(project: Project, sync: str, steps: Sequence[str] | None, tags: dict[str, str] | None) -> Run:
+    import dagster as dg
+
+    from sync_platform.commands.progress import Progress
+    from sync_platform.components.installation import Audience, Installation
+    from sync_platform.definitions import load
+    from sync_platform.state.database import open_state
+
+    logging.getLogger("dagster").setLevel(logging.CRITICAL)
+    with Progress() as progress, instance_of(open_state()) as instance:
+        Installation.audience = Audience(say=progress.say, progress=progress.step)
+        job = load(project).resolve_job_def(sync)
+        selection = _selection(job, sync, steps)
+        result = job.execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            tags={**REPOSITORY, **(tags or {})},
+            asset_selection=selection,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+        error = Installation.errors.get(result.run_id)
+        if not result.success and error is None:
+            error = _unexpected(result, dg)
+        return Run(result.run_id, error)
+
+
+def _selection(job: Any, sync: str, steps: Sequence[str] | None) -> list[Any] | None:
+    import dagster as dg
+
+    if steps is None:
+        return None
+    keys = [dg.AssetKey([sync, step]) for step in steps]
+    if "desired" in steps:
+        keys += [key for key in job.asset_layer.executable_asset_keys if key.path[0] == "staging"]
+    return keys
+
+
+def _unexpected(result: Any, dg: Any) -> SyncError:
+    """A step failed with an error that is not ours: a bug, told with its first line."""
+    for event in result.all_events:
+        if event.is_step_failure and event.step_failure_data.error:
+            info = event.step_failure_data.error
+            while info.cause:
+                info = info.cause
+            error = SyncError(f"step {event.step_key} failed unexpectedly: {info.to_string().strip()}")
+            error.code = "bug"
+            return error
+    return SyncError("the run failed without saying why", mend="see the run in the UI")
