@@ -1,0 +1,1 @@
+"""Patches that break the product on purpose. `python -m tests.sabotage` shows that each turns a test red."""
