@@ -1,0 +1,46 @@
+"""`python -m tests.bench [database] [csv] [startup]`: measures, prints, and writes the table of ratios."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from pathlib import Path
+
+from tests.bench import csv_bench, database_bench, startup_bench
+from tests.bench.measure import Series
+from tests.bench.report import markdown
+
+BENCHES = ("startup", "database", "csv")
+
+
+def main() -> int:
+    """Runs the chosen benches; 1 when a figure of ours is invalid."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("benches", nargs="*", default=BENCHES, metavar="BENCH", help=f"some of: {', '.join(BENCHES)}")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the database bench")
+    parser.add_argument("--records", type=int, default=200_000, help="records of the CSV bench")
+    parser.add_argument("--rounds", type=int, default=3, help="runs of each; the median counts")
+    parser.add_argument("--tools", help="only these tools of the database bench, e.g. sync-platform,sling")
+    parser.add_argument("--out", type=Path, help="file to write the table to; without it, it is printed")
+    chosen = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and folders removed
+    unknown = set(chosen.benches) - set(BENCHES)
+    if unknown:
+        parser.error(f"unknown bench {', '.join(sorted(unknown))}; known are: {', '.join(BENCHES)}")
+    found: list[Series] = []
+    if "startup" in chosen.benches:
+        found += startup_bench.bench(chosen.rounds)
+    if "database" in chosen.benches:
+        found += database_bench.run(chosen.rows, chosen.rounds, chosen.tools.split(",") if chosen.tools else None)
+    if "csv" in chosen.benches:
+        found += csv_bench.bench(chosen.records, chosen.rounds)
+    command = " ".join(["python -m tests.bench", *sys.argv[1:]])
+    table = markdown(found, command, chosen.rows, chosen.records)
+    print(table)
+    if chosen.out is not None:
+        chosen.out.write_text(table, encoding="utf-8")
+    return 1 if any(series.invalid and series.tool == database_bench.OURS for series in found) else 0
+
+
+sys.exit(main())

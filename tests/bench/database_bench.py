@@ -1,0 +1,100 @@
+"""PostgreSQL to PostgreSQL through the whole engine, against the tools people use today."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench import customers, peers
+from tests.bench.measure import Measured, Series
+from tests.bench.ours import Ours, write_project, wrong_with
+from tests.private_postgres import PrivateServer
+
+WORKS = ("first load", "nothing changed", "1 % changed")
+PEERS: dict[str, Callable[[str, str, Path], Measured]] = {
+    "sling 1.4.11": peers.sling,
+    "ingestr 0.x": peers.ingestr,
+    "dlt, Arrow": peers.dlt,
+    "COPY | COPY": peers.copy_pipe,
+}
+OURS = "sync-platform"
+
+
+@dataclass(slots=True)
+class _Bench:
+    server: PrivateServer
+    source: str
+    rows: int
+    series: dict[tuple[str, str], Series]
+
+    def note(self, tool: str, work: str, measured: Measured, wrong: str | None, overhead: float = 0.0) -> None:
+        kept = self.series.setdefault((tool, work), Series(tool=tool, work=work, runs=[]))
+        kept.runs.append(measured)
+        kept.invalid = kept.invalid or wrong
+        kept.overhead = max(kept.overhead, overhead)
+        print(
+            f"  {tool:14} {work:16} {measured.seconds:7.2f} s {measured.peak / 2**20:7.0f} MB  {wrong or ''}",
+            flush=True,
+        )
+
+    def compare(self, target: str) -> str | None:
+        wanted, found = customers.checksum(self.source), customers.checksum(target)
+        return None if wanted == found else f"target holds {found}, source {wanted}"
+
+
+def run(rows: int, rounds: int, tools: Sequence[str] | None = None) -> list[Series]:
+    """Every tool in turn, `rounds` times, each into a target of its own on one durable server."""
+    chosen = [name for name in (OURS, *PEERS) if tools is None or any(t in name for t in tools)]
+    for name in ("sling", "ingestr", "dlt"):
+        if any(name in tool for tool in chosen):
+            peers.environment_of(name)
+    with PrivateServer(durable=True) as server:
+        source = server.create("source")
+        customers.make_source(source, rows)
+        bench = _Bench(server=server, source=source, rows=rows, series={})
+        for number in range(rounds):
+            print(f"round {number + 1} of {rounds}, {rows:,} rows", flush=True)
+            _round(bench, chosen[number % len(chosen) :] + chosen[: number % len(chosen)], number)
+        return list(bench.series.values())
+
+
+def _round(bench: _Bench, chosen: Sequence[str], number: int) -> None:
+    work = Path(tempfile.mkdtemp(prefix="bench-"))
+    targets = {name: bench.server.create(f"target_{i}") for i, name in enumerate(chosen)}
+    ours = Ours(work / "project", {"BENCH_SOURCE_URL": bench.source, "BENCH_TARGET_URL": targets.get(OURS, "")})
+    try:
+        for url in targets.values():
+            customers.make_target(url)
+        if OURS in chosen:
+            write_project(ours.folder)
+            ours.command("run", "copy_nobody")  # starts the state, so that the next one is a plain run
+        applied = bench.rows
+        for step in WORKS:
+            changed = customers.change(bench.source, 100, number) if step == "1 % changed" else 0
+            applied += changed
+            for name in chosen:
+                folder = work / f"peer_{chosen.index(name)}"
+                folder.mkdir(exist_ok=True)
+                if name == OURS:
+                    _ours(bench, ours, targets[name], step, applied)
+                elif name != "COPY | COPY" or step == "first load":
+                    measured = PEERS[name](bench.source, targets[name], folder)
+                    failed = f"exit {measured.code}: {measured.output.strip()[-300:]}" if measured.code else None
+                    bench.note(name, step, measured, failed or bench.compare(targets[name]))
+    finally:
+        if OURS in chosen:
+            ours.command("down")
+        shutil.rmtree(work, ignore_errors=True)
+        for i, _ in enumerate(chosen):
+            bench.server.drop(f"target_{i}")
+
+
+def _ours(bench: _Bench, ours: Ours, target: str, step: str, applied: int) -> None:
+    empty = ours.command("run", "copy_nobody")
+    measured = ours.command("run", "copy_customers")
+    failed = f"the run on an empty table: exit {empty.code}: {empty.output.strip()[-300:]}" if empty.code else None
+    wrong = failed or wrong_with(ours, measured, rows=bench.rows, changed=applied) or bench.compare(target)
+    bench.note(OURS, step, measured, wrong, overhead=empty.seconds)

@@ -1,0 +1,115 @@
+"""Wall clock and peak memory of a whole process tree."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+_EVERY = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One run of a command: seconds, highest sum of resident memory (bytes), exit code and what it said."""
+
+    seconds: float
+    peak: int
+    code: int
+    output: str
+
+
+def _resident(root: psutil.Process) -> int:
+    total = 0
+    try:
+        family = [root, *root.children(recursive=True)]
+    except psutil.Error:
+        return 0
+    for process in family:
+        try:
+            total += process.memory_info().rss
+        except psutil.Error:  # ended in between
+            continue
+    return total
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """Kills a process and everything it started."""
+    try:
+        root = psutil.Process(process.pid)
+        family = [*root.children(recursive=True), root]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+
+
+def run(
+    command: Sequence[str | Path] | str,
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 1800.0,
+) -> Measured:
+    """Runs a command (a text is a shell line) to its end and samples the memory of all its processes."""
+    with tempfile.TemporaryFile() as out:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            command if isinstance(command, str) else [str(part) for part in command],
+            shell=isinstance(command, str), executable="/bin/bash" if isinstance(command, str) else None,
+            env=dict(env) if env is not None else None, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out,
+            stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        peak, ended = 0, threading.Event()
+
+        def sample() -> None:
+            nonlocal peak
+            root = psutil.Process(process.pid)
+            while not ended.wait(_EVERY):
+                peak = max(peak, _resident(root))
+
+        sampler = threading.Thread(target=sample, daemon=True)
+        sampler.start()
+        try:
+            code = process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            end(process)
+            code = process.wait()
+        except BaseException:  # the bench itself is being stopped: leave nothing behind
+            end(process)
+            raise
+        seconds = time.perf_counter() - began
+        ended.set()
+        sampler.join()
+        out.seek(0)
+        return Measured(seconds=seconds, peak=peak, code=code, output=out.read().decode("utf-8", "replace"))
+
+
+@dataclass(slots=True)
+class Series:
+    """The runs of one tool at one work, and why they do not count, if they do not."""
+
+    tool: str
+    work: str
+    runs: list[Measured]
+    invalid: str | None = None
+    overhead: float = 0.0  # seconds of a run on an empty table
+
+    @property
+    def seconds(self) -> float:
+        """The median wall clock."""
+        return median(run.seconds for run in self.runs)
+
+    @property
+    def peak(self) -> int:
+        """The highest memory of any run, in bytes."""
+        return max(run.peak for run in self.runs)

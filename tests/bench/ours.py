@@ -1,0 +1,135 @@
+"""Our side of the benches: a temporary project, and `sync-platform` started on it as a person would."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sync_platform.commands.scaffold import PYPROJECT
+from tests.bench.customers import COLUMNS
+from tests.bench.measure import Measured, run
+
+_RESOURCES = '''\
+"""The two databases of the bench."""
+
+from dagster import EnvVar
+
+from sync_platform.connectors.postgres import Postgres
+
+source = Postgres(url=EnvVar("BENCH_SOURCE_URL"))
+target = Postgres(url=EnvVar("BENCH_TARGET_URL"))
+'''
+_CHECKS = '''\
+"""What a customer must be."""
+
+import pandera.polars as pa
+
+
+class Customer(pa.DataFrameModel):
+    """A customer with an address and a known status."""
+
+    email: str = pa.Field(str_contains="@")
+    status: str = pa.Field(isin=["new", "open", "won", "lost", "changed"])
+'''
+_SOURCE = """\
+type: sync_platform.Source
+attributes:
+  connection: source
+  streams:
+    - object: customers
+    - object: nobody
+"""
+_SYNC = """\
+type: sync_platform.Sync
+attributes:
+  source: {{connection: source, object: {table}}}
+  target: {{connection: target, object: {table}, match: [id]}}
+  mode: upsert
+  first_sync: create
+  mapping:
+{mapping}
+  contract: checks.customers.Customer
+  frequency: on_demand
+"""
+_STAGE = """
+import sys
+from pathlib import Path
+from sync_platform.project import Project
+from sync_platform.session import Session
+from sync_platform.staging.load import stage
+with Session.open(Project.current()) as session:
+    print(stage(session.lake, session.connector(sys.argv[1]), sys.argv[1], sys.argv[2]).rows_read)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """One installation: a project folder, a home, and the variables its connections take."""
+
+    folder: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables of every command of this installation."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("SYNC_") and k != "PYTHONDONTWRITEBYTECODE"}
+        home = {"SYNC_HOME": str(self.folder / "home"), "SYNC_PROJECT": str(self.folder)}
+        return kept | home | {"PYTHONPATH": str(Path(__file__).parents[2])} | dict(self.variables)
+
+    def command(self, *arguments: str) -> Measured:
+        """`sync-platform` with these arguments, as a process of its own."""
+        program = Path(sys.executable).parent / "sync-platform"
+        return run([program, *arguments], env=self.environment, cwd=self.folder)
+
+    def sql(self, query: str) -> list[dict[str, Any]]:
+        """What `sync-platform sql` answers."""
+        measured = run(
+            [Path(sys.executable).parent / "sync-platform", "sql", query, "--json"],
+            env=self.environment,
+            cwd=self.folder,
+        )
+        try:
+            return list(json.loads(measured.output[measured.output.index("[") :]))
+        except ValueError:
+            return []
+
+    def stage(self, connection: str, stream: str) -> Measured:
+        """One stream read into staging, nothing else."""
+        return run([sys.executable, "-c", _STAGE, connection, stream], env=self.environment, cwd=self.folder)
+
+
+def write_project(folder: Path) -> None:
+    """A project with a sync of the full table and one of an empty table."""
+    files = {
+        "pyproject.toml": PYPROJECT,
+        "resources/__init__.py": "",
+        "resources/systems.py": _RESOURCES,
+        "checks/__init__.py": "",
+        "checks/customers.py": _CHECKS,
+        "assets/__init__.py": "",
+        "assets/source/defs.yaml": _SOURCE,
+    }
+    mapping = "\n".join(f"    {name}: {name}" for name in COLUMNS)
+    for table in ("customers", "nobody"):
+        files[f"assets/copy_{table}/defs.yaml"] = _SYNC.format(table=table, mapping=mapping)
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def wrong_with(ours: Ours, measured: Measured, *, rows: int, changed: int) -> str | None:
+    """Why a finished run of `copy_customers` does not count: links and outcomes must match what was done."""
+    if measured.code != 0:
+        return f"exit {measured.code}: {measured.output.strip()[-300:]}"
+    found = ours.sql(
+        "SELECT (SELECT count(*) FROM sync.links WHERE sync = 'copy_customers') AS links, "
+        "(SELECT count(*) FROM sync.outcomes WHERE sync = 'copy_customers' AND status = 'applied') AS outcomes"
+    )
+    wanted = {"links": rows, "outcomes": changed}
+    return None if found and found[0] == wanted else f"links and outcomes are {found}, wanted {wanted}"
