@@ -12,7 +12,7 @@ from sync_platform.home import Home
 from sync_platform.state import server
 from sync_platform.state.database import Database, open_state
 
-pytest_plugins = ["tests.honesty", "tests.law_report"]
+pytest_plugins = ["tests.honesty", "tests.installations", "tests.law_report"]
 
 
 @pytest.fixture

@@ -1,5 +1,0 @@
-"""Fixtures of the chaos tests."""
-
-from tests.installations import prepared, sandbox, world
-
-__all__ = ["prepared", "sandbox", "world"]
