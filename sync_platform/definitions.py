@@ -6,6 +6,7 @@ package is installed in.
 
 from __future__ import annotations
 
+import os
 import warnings
 
 import dagster as dg
@@ -16,7 +17,7 @@ from sync_platform.components.installation import Installation
 from sync_platform.components.source import staging_definitions, staging_key
 from sync_platform.components.sync import streams_read
 from sync_platform.engine.spec import Endpoint
-from sync_platform.project import Project
+from sync_platform.project import PROJECT_VARIABLE, Project
 
 
 @dg.definitions
@@ -27,6 +28,7 @@ def defs() -> dg.Definitions:
 
 def load(project: Project) -> dg.Definitions:
     """The definitions of one project; needs no secret and no network."""
+    os.environ[PROJECT_VARIABLE] = str(project.root)  # components and runs ask for the current project
     project.load_environment()
     project.importable()
     for noise in (BetaWarning, PreviewWarning):  # of Dagster's own component loader

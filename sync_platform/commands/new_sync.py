@@ -59,7 +59,7 @@ def from_json_file(project: Project, path: Path) -> dict[str, Any]:
     text = yaml.safe_dump(
         {"type": "sync_platform.Sync", "attributes": attributes}, sort_keys=False, allow_unicode=True, width=110
     )
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     target = folder / "defs.yaml"
     target.write_text("".join(f"# assumed: {one}\n" for one in assumed) + text, encoding="utf-8")
     problems = _validate(project, name)
