@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sync_platform.connectors.connector import Shared, Traffic
+from sync_platform.connectors.quota import Priority
 from sync_platform.ledger.claims import release_claims_of
 from sync_platform.ledger.runs import begin_run, finish_run
 from sync_platform.project import Project
@@ -46,6 +47,8 @@ class Session:
     _held: dict[str, contextlib.ExitStack] = field(default_factory=dict, repr=False)
     _connectors: dict[str, Connector] = field(default_factory=dict, repr=False)
     failed: bool = False
+    priority: Priority = Priority.BATCH
+    attempts: int | None = None
     opened_at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
 
     @classmethod
@@ -58,7 +61,10 @@ class Session:
         """The open connection of that name."""
         if name not in self._connectors:
             shared = Shared(
-                name=name, tokens=PostgresTokens(self.database, name), quota=PostgresQuota(self.database, name)
+                name=name,
+                tokens=PostgresTokens(self.database, name),
+                quota=PostgresQuota(self.database, name, priority=self.priority),
+                attempts=self.attempts,
             )
             self._connectors[name] = self.project.connect(name, shared)
         return self._connectors[name]

@@ -27,6 +27,8 @@ class Connector(dg.ConfigurableResource):  # type: ignore[type-arg]
     system: ClassVar[str]
     api_version: ClassVar[str]
     streams: ClassVar[Mapping[str, Stream]]
+    #: Whether an event of this vendor tells the new values of text fields just as `get` would answer them.
+    events_carry_values: ClassVar[bool] = False
 
     _shared: Shared | None = PrivateAttr(default=None)
     _traffic: Traffic = PrivateAttr(default_factory=Traffic)

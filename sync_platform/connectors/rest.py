@@ -66,6 +66,8 @@ class RestConnector(Connector):
         **options: Any,
     ) -> Http:
         """An `Http` at `base_url` that shares this connector's quota and traffic counters."""
+        if self._shared is not None and self._shared.attempts is not None:
+            options.setdefault("attempts", self._shared.attempts)
         return Http(
             self.base_url,
             system=self.system,

@@ -50,11 +50,15 @@ class Quota(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shared:
-    """What `connect(name)` gives a connector: its name and the installation's shared state."""
+    """What `connect(name)` gives a connector: its name and the installation's shared state.
+
+    `attempts`: how often a call that may be repeated is made at most (None: as the connector thinks right).
+    """
 
     name: str
     tokens: TokenStore
     quota: Quota
+    attempts: int | None = None
 
 
 @dataclass(slots=True)

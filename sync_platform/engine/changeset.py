@@ -170,8 +170,8 @@ class _Source:
             filter=condition,
             inside=inside,
             flipped=flipped,
-            dedupe_key=_text_key(spec.dedupe.by, names, "dedupe key") if spec.dedupe else None,
-            best=_best(spec.dedupe.keep if spec.dedupe else "newest", names),
+            dedupe_key=text_key_sql(spec.dedupe.by, names, "dedupe key") if spec.dedupe else None,
+            best=best_sql(spec.dedupe.keep if spec.dedupe else "newest", names),
             tables=tables,
         )
 
@@ -208,13 +208,13 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _text_key(sql: str, names: Sequence[str], what: str) -> str:
+def text_key_sql(sql: str, names: Sequence[str], what: str) -> str:
     """A key expression as DuckDB SQL giving text; empty text is no key."""
     scalar = parse(sql, names, what=what, before=normalisers.for_duckdb, functions=normalisers.NAMES)
     return f"nullif(CAST(({scalar.sql('duckdb')}) AS VARCHAR), '')"
 
 
-def _best(keep: Keep, names: Sequence[str]) -> str:
+def best_sql(keep: Keep, names: Sequence[str]) -> str:
     """The aggregate that picks a group's winner: by the keep rule, then cursor, then key."""
     if keep == "oldest":
         return f"arg_min({KEY}, {{'c': coalesce({CURSOR}, {2**63 - 1}), 'k': {KEY}}})"
@@ -252,7 +252,7 @@ def _pull(
     names = [f.name for f in source.schema if f.name not in TECHNICAL]
     for rule in spec.mapping.values():
         if isinstance(rule, Lookup):
-            on = _text_key(rule.on, names, "lookup key")
+            on = text_key_sql(rule.on, names, "lookup key")
             moved = _moved_lookup_keys(own, source, rule, positions.get(f"{rule.connection}/{rule.object}", 0))
             if moved is None:  # what the moved rows were called before is not known
                 own.execute(

@@ -87,7 +87,7 @@ def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact
         bulk = BulkDelivery(session, spec, plan, connector, connector, stream, fields, exact)
     else:
         bulk = None
-    rowwise = RowwiseDelivery(session, spec, plan, connector, stream, fields, exact)
+    rowwise = RowwiseDelivery(session, spec, plan.plan_id, connector, stream, fields, exact)
     for op in ORDER:
         for number, path in enumerate(files.paths("changes")):
             rows = pl.scan_parquet(path).filter(pl.col("_op") == str(op)).collect()
@@ -106,14 +106,18 @@ def _settle_the_rest(session: Session, spec: SyncSpec, plan: Plan, files: PlanFi
         held = changes.filter(pl.col("_op") == str(Op.HOLD))
         yield _settle(session, spec, plan, _without_call(held, Status.HELD))
     for invalid in files.parts("invalid"):
-        frame = invalid.select(
-            source_key="_key", target_id=pl.lit(None), op=pl.lit(str(Op.INVALID)), status=pl.lit(str(Status.FAILED)),
-            fields=pl.lit(None), field="field", reason="reason",
-            resolution=pl.lit(resolution_for(None, spec)), request_id=pl.lit(None), token=pl.lit(None),
-            base=pl.lit(None), version_cursor="_cursor", version_read_at="_read_at", payload="payload",
-            reasons="reasons", kind=pl.lit("contract"),
-        ).cast(SETTLED)  # fmt: skip
-        yield _settle(session, spec, plan, frame)
+        yield _settle(session, spec, plan, contract_failures(invalid, spec))
+
+
+def contract_failures(invalid: pl.DataFrame, spec: SyncSpec) -> pl.DataFrame:
+    """Records that the contract refused (see `desired`), as they are settled."""
+    return invalid.select(
+        source_key="_key", target_id=pl.lit(None), op=pl.lit(str(Op.INVALID)), status=pl.lit(str(Status.FAILED)),
+        fields=pl.lit(None), field="field", reason="reason",
+        resolution=pl.lit(resolution_for(None, spec)), request_id=pl.lit(None), token=pl.lit(None),
+        base=pl.lit(None), version_cursor="_cursor", version_read_at="_read_at", payload="payload",
+        reasons="reasons", kind=pl.lit("contract"),
+    ).cast(SETTLED)  # fmt: skip
 
 
 def _without_call(rows: pl.DataFrame, status: Status) -> pl.DataFrame:

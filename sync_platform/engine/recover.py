@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -11,21 +11,40 @@ import orjson
 from sync_platform.engine.lookups import can_be_looked_up, find_by_match
 from sync_platform.ledger.intents import open_intents
 from sync_platform.ledger.settle import settle, settled_frame
+from sync_platform.ledger.workers import workers
 from sync_platform.model import Status
+from sync_platform.state.locks import advisory_lock
 
 if TYPE_CHECKING:
     from sync_platform.engine.spec import SyncSpec
     from sync_platform.session import Session
 
 
-def recover(session: Session, spec: SyncSpec, *, sleep: Callable[[float], None] = time.sleep) -> int:
+def recover(
+    session: Session,
+    spec: SyncSpec,
+    *,
+    keys: Sequence[str] | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
     """Settles the intents of dead runs: found in the target = created by us, linked; absent = never happened.
 
-    Must run under the sync's lock. Returns how many intents were settled. A target whose records can't
-    be looked up leaves them held for a person.
+    With `keys`, only those of records that the caller has claimed; else all but those of records
+    that a living worker works on. Returns how many intents were settled. A target whose records can't be looked up
+    leaves them held for a person.
     """
-    with session.database.connection() as connection:
-        intents = open_intents(connection, spec.name)
+    if keys is not None:
+        with session.database.connection() as connection:
+            intents = open_intents(connection, spec.name, keys=keys)
+        return _recover(session, spec, intents, sleep)
+    with advisory_lock(session.database, f"recover:{spec.name}"):
+        alive, _ = workers(session.database)
+        with session.database.connection() as connection:
+            intents = open_intents(connection, spec.name, alive=alive)
+        return _recover(session, spec, intents, sleep)
+
+
+def _recover(session: Session, spec: SyncSpec, intents: list[dict[str, Any]], sleep: Callable[[float], None]) -> int:
     if not intents:
         return 0
     connector = session.connector(spec.target.connection)

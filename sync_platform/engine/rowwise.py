@@ -11,14 +11,14 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 
 from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import can_be_looked_up, find_by_match, same_value, target_rows
 from sync_platform.errors import AccessError, RecordError, TransientError, UnknownOutcome
-from sync_platform.ledger.claims import claimed
+from sync_platform.ledger.claims import LEASE_SECONDS, claimed
 from sync_platform.ledger.intents import write_intents
 from sync_platform.ledger.links import links_of
 from sync_platform.ledger.settle import settle, settled_frame
@@ -27,10 +27,10 @@ from sync_platform.model import Change, Op, Outcome, Repeat, Status, Stream
 if TYPE_CHECKING:
     from sync_platform.connectors.connector import Connector
     from sync_platform.engine.spec import SyncSpec
-    from sync_platform.ledger.plans import Plan
     from sync_platform.session import Session
 
 INLINE_RETRIES = 3
+Settle: TypeAlias = Callable[[pl.DataFrame], None]
 
 
 @dataclass
@@ -38,16 +38,19 @@ class RowwiseDelivery:
     """Delivers the changes of one plan to one connector, batch by batch.
 
     `exact` is True for `apply`: a target that moved since the plan is refused instead of overwritten.
+    `settle` replaces the batch lane's way of settling a batch's outcomes in a transaction of its own.
     """
 
     session: Session
     spec: SyncSpec
-    plan: Plan
+    plan_id: str
     connector: Connector
     stream: Stream
     fields: tuple[str, ...]
     exact: bool
     sleep: Callable[[float], None] = time.sleep
+    settle: Settle | None = None
+    patience: float = LEASE_SECONDS
 
     def deliver(self, op: Op, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """Delivers rows of one op in batches; yields each batch's settled rows."""
@@ -55,28 +58,38 @@ class RowwiseDelivery:
             crash_point("between_batches")
             yield self._batch(op, batch.to_dicts())
 
+    def deliver_claimed(self, op: Op, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """As `deliver`, for rows whose links and target were read under claims that the caller holds."""
+        for batch in rows.iter_slices(self.stream.batch_size):
+            crash_point("between_batches")
+            yield self._write_and_settle(op, [], batch.to_dicts())
+
     def _batch(self, op: Op, rows: list[dict[str, Any]]) -> pl.DataFrame:
         keys = [self._claim_key(op, row) for row in rows]
-        with claimed(self.session.database, self.spec.target, keys, self.session.run_id, sleep=self.sleep):
-            decided, pending = self._recheck(op, rows)
-            crash_point("before_intent")
-            if op is Op.CREATE and self.stream.repeat is not Repeat.NATURAL and pending:
-                write_intents(self.session.database, self.spec, self.plan.plan_id, self.session.run_id, pending)
-            crash_point("after_intent")
-            outcomes = self._send(pending) if pending else []
-            settled = settled_frame([*decided, *self._settled(pending, outcomes)])
+        with claimed(
+            self.session.database, self.spec.target, keys, self.session.run_id, patience=self.patience, sleep=self.sleep
+        ):
+            return self._write_and_settle(op, *self._recheck(op, rows))
+
+    def _write_and_settle(self, op: Op, decided: list[dict[str, Any]], pending: list[dict[str, Any]]) -> pl.DataFrame:
+        crash_point("before_intent")
+        if op is Op.CREATE and self.stream.repeat is not Repeat.NATURAL and pending:
+            write_intents(self.session.database, self.spec, self.plan_id, self.session.run_id, pending)
+        crash_point("after_intent")
+        outcomes = self._send(pending) if pending else []
+        settled = settled_frame([*decided, *self._settled(pending, outcomes)])
+        if self.settle is not None:
+            self.settle(settled)
+        else:
             with self.session.database.connection() as connection:
-                settle(connection, self.spec, settled, run_id=self.session.run_id, plan_id=self.plan.plan_id)
-            crash_point("outcome_written")
+                settle(connection, self.spec, settled, run_id=self.session.run_id, plan_id=self.plan_id)
+        crash_point("outcome_written")
         return settled
 
     def _claim_key(self, op: Op, row: Mapping[str, Any]) -> str:
         if op is not Op.CREATE:
-            return f"id:{row['_target_id']}"
-        values = [row.get(f"new:{name}") for name in self.spec.match]
-        if values and all(value is not None for value in values):
-            return "match:" + "\x1f".join(str(value).strip().casefold() for value in values)
-        return f"key:{self.spec.source}:{row['_key']}"
+            return id_claim(row["_target_id"])
+        return match_claim(self.spec, row["_key"], [row.get(f"new:{name}") for name in self.spec.match])
 
     # -- what still holds, under the claim ------------------------------------------------------
 
@@ -266,7 +279,7 @@ class RowwiseDelivery:
         return Change(
             op=Op(row["_op"]),
             key=row["_key"],
-            token=token_of(self.plan.plan_id, row["_key"]),
+            token=token_of(self.plan_id, row["_key"]),
             target_id=row["_target_id"] if row["_op"] != Op.CREATE else None,
             fields={name: row[f"new:{name}"] for name in row["_fields"]},
         )
@@ -314,11 +327,23 @@ class RowwiseDelivery:
                 {name: [row[f"old:{name}"], row[f"new:{name}"]] for name in row["_fields"]}, default=str
             ).decode(),
             "reason": reason,
-            "token": token_of(self.plan.plan_id, row["_key"]),
+            "token": token_of(self.plan_id, row["_key"]),
             "base": row["_base"],
             "version_cursor": row["_cursor"],
             "version_read_at": row["_read_at"],
         }
+
+
+def id_claim(target_id: str) -> str:
+    """The claim on a target record that exists."""
+    return f"id:{target_id}"
+
+
+def match_claim(spec: SyncSpec, key: str, values: Sequence[Any]) -> str:
+    """The claim on a target record to be created: by its match values, else by its source record."""
+    if values and all(value is not None for value in values):
+        return "match:" + "\x1f".join(str(value).strip().casefold() for value in values)
+    return f"key:{spec.source}:{key}"
 
 
 def token_of(plan_id: str, key: str) -> str:

@@ -51,13 +51,22 @@ def write_intents(
         )
 
 
-def open_intents(connection: psycopg.Connection[Any], sync: str) -> list[dict[str, Any]]:
-    """The unsettled intents of a sync: calls that may or may not have happened."""
+def open_intents(
+    connection: psycopg.Connection[Any], sync: str, *, keys: Sequence[str] | None = None, alive: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """The unsettled intents of a sync (or of these source keys): calls that may or may not have happened.
+
+    Without those of records that a worker in `alive` is working on.
+    """
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
-            """SELECT token, plan_id::text, run_id, source_key, op, match, fields, created_at
-               FROM sync.intents WHERE sync = %s ORDER BY created_at, token""",
-            (sync,),
+            """SELECT i.token, i.plan_id::text, i.run_id, i.source_key, i.op, i.match, i.fields, i.created_at
+               FROM sync.intents i
+               WHERE i.sync = %(sync)s AND (%(keys)s::text[] IS NULL OR i.source_key = ANY(%(keys)s))
+                 AND NOT EXISTS (SELECT 1 FROM sync.queue q WHERE q.sync = i.sync AND q.key = i.source_key
+                                   AND q.owner = ANY(%(alive)s::uuid[]))
+               ORDER BY i.created_at, i.token""",
+            {"sync": sync, "keys": None if keys is None else list(keys), "alive": list(alive)},
         ).fetchall()
 
 

@@ -46,6 +46,7 @@ class HubSpot(RestConnector):
 
     system: ClassVar[str] = "hubspot"
     api_version: ClassVar[str] = "v3"
+    events_carry_values: ClassVar[bool] = True
     streams: ClassVar[Mapping[str, Stream]] = MappingProxyType(dict(STREAMS))
 
     base_url: str = "https://api.hubapi.com"

@@ -9,7 +9,7 @@ from sync_platform.engine.rowwise import RowwiseDelivery
 from sync_platform.engine.spec import Endpoint
 from sync_platform.errors import AccessError, TransientError
 from sync_platform.ledger.claims import claimed
-from sync_platform.ledger.plans import PlanFiles, load_plan
+from sync_platform.ledger.plans import PlanFiles
 from sync_platform.model import Op
 from sync_platform.session import Session
 from tests.unit.engine.shelf import Fault
@@ -23,11 +23,9 @@ def sent_twice(workshop: Workshop) -> list[str]:
 
 def delivery(workshop: Workshop, session: Session, plan_id: str, sleeps: list[float]) -> RowwiseDelivery:
     """A delivery whose waits are only noted."""
-    with workshop.database.connection() as connection:
-        plan = load_plan(connection, plan_id)
     stream = workshop.shelf.stream(workshop.spec.target.object)
     return RowwiseDelivery(
-        session, workshop.spec, plan, workshop.shelf, stream, ("email", "name"), False, sleep=sleeps.append
+        session, workshop.spec, plan_id, workshop.shelf, stream, ("email", "name"), False, sleep=sleeps.append
     )
 
 

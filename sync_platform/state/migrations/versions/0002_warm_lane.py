@@ -23,18 +23,19 @@ CREATE TABLE sync.queue (
     attempts integer NOT NULL DEFAULT 0, not_before timestamptz, owner uuid, lease_until timestamptz,
     plan_id uuid, outcome text, reason text, finished_at timestamptz, PRIMARY KEY (sync, seq))
     WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02);
-CREATE INDEX queue_free ON sync.queue (seq) WHERE state = 'waiting' AND owner IS NULL;
+CREATE INDEX queue_free ON sync.queue (sync, seq) WHERE state = 'waiting' AND owner IS NULL;
 CREATE INDEX queue_unfinished ON sync.queue (sync, key, seq) WHERE state = 'waiting';
 CREATE INDEX queue_owned ON sync.queue (owner) WHERE owner IS NOT NULL;
 CREATE INDEX queue_seq ON sync.queue (seq);
 """
 
-# The newest state of a source record that an event brought; plans read staging overlaid with it.
+# The newest state of a source record that an event brought; plans read staging overlaid with it. `read_cursor` is
+# the cursor when it was last read whole, `field_times` the moment (microseconds) of each value an event told since.
 _OBSERVED = """
 CREATE TABLE sync.observed (
     connection text NOT NULL, stream text NOT NULL, key text NOT NULL, row jsonb NOT NULL,
     deleted boolean NOT NULL DEFAULT false, version_cursor bigint, version_read_at bigint NOT NULL,
-    field_times jsonb NOT NULL DEFAULT '{}', observed_at timestamptz NOT NULL DEFAULT now(),
+    read_cursor bigint, field_times jsonb NOT NULL DEFAULT '{}', observed_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (connection, stream, key)) WITH (fillfactor = 70);
 """
 

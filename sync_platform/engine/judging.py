@@ -1,0 +1,102 @@
+"""Which of the rows at hand are wanted in the target: a change set for a handful of records.
+
+The batch lane asks staging (see `changeset`); the warm lane has the rows already, those of its events and those
+that share a dedupe key with one of them. The conditions are the same SQL in both.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import polars as pl
+import pyarrow as pa
+
+from sync_platform.engine.changeset import best_sql, text_key_sql
+from sync_platform.engine.filters import Filter
+from sync_platform.model import DELETED, KEY
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from sync_platform.engine.spec import SyncSpec
+
+_LEFT = {KEY: pl.String, "_why": pl.String, "_dedupe_key": pl.String}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """`wanted`: the rows for the target with `_dedupe_key` and `_changed`; `left`: `_key`, `_why`, `_dedupe_key`."""
+
+    wanted: pl.DataFrame
+    left: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judge:
+    """A sync's conditions, parsed once. `where` is the Source's own filter: rows outside are no rows of it."""
+
+    filter: Filter | None
+    where: Filter | None
+    timezone: str
+    dedupe_key: str | None
+    best: str
+
+    @classmethod
+    def of(cls, spec: SyncSpec, schema: pa.Schema, where: str | None = None) -> Judge:
+        """The conditions of a sync over rows of this schema; ConfigError for one that does not fit it."""
+        names = schema.names
+        return cls(
+            filter=Filter.parse(spec.filter, schema) if spec.filter else None,
+            where=Filter.parse(where, schema) if where else None,
+            timezone=spec.timezone,
+            dedupe_key=text_key_sql(spec.dedupe.by, names, "dedupe key") if spec.dedupe else None,
+            best=best_sql(spec.dedupe.keep if spec.dedupe else "newest", names),
+        )
+
+    def dedupe_keys(self, con: duckdb.DuckDBPyConnection, rows: pl.DataFrame) -> list[str]:
+        """The dedupe keys of these rows, each once."""
+        if self.dedupe_key is None or rows.is_empty():
+            return []
+        con.register("_judged", rows.to_arrow())
+        found = con.execute(f"SELECT DISTINCT {self.dedupe_key} FROM _judged WHERE NOT {DELETED}").fetchall()
+        return [str(row[0]) for row in found if row[0] is not None]
+
+    def judge(self, con: duckdb.DuckDBPyConnection, rows: pl.DataFrame, now: dt.datetime) -> Judged:
+        """Sorts the rows; of those inside the filter that share a dedupe key only the best is wanted."""
+        if not self.filter and not self.where and self.dedupe_key is None:
+            marked = rows.with_columns(
+                pl.lit(None, dtype=pl.String).alias("_dedupe_key"), (~pl.col(DELETED)).alias("_inside")
+            )
+        else:
+            con.register("_judged", rows.to_arrow())
+            told = (
+                f"SELECT *, {self.dedupe_key or 'CAST(NULL AS VARCHAR)'} AS _dedupe_key, {self._inside(now)} AS _inside"
+            )
+            marked = con.execute(f"{told} FROM _judged").pl()
+        inside = marked.filter("_inside").drop("_inside")
+        losers = self._losers(con, inside)
+        why = pl.when(DELETED).then(pl.lit("deleted")).otherwise(pl.lit("filter"))
+        left = marked.filter(~pl.col("_inside")).select(KEY, why.alias("_why"), "_dedupe_key")
+        if losers:
+            lost = inside.filter(pl.col(KEY).is_in(losers))
+            left = pl.concat([left, lost.select(KEY, pl.lit("duplicate").alias("_why"), "_dedupe_key")])
+            inside = inside.filter(~pl.col(KEY).is_in(losers))
+        return Judged(wanted=inside.with_columns(_changed=pl.lit(True)), left=left.cast(_LEFT))  # type: ignore[arg-type]
+
+    def _inside(self, now: dt.datetime) -> str:
+        conditions = [f"NOT coalesce({DELETED}, FALSE)"]
+        conditions += [f"(({one.duckdb(now, self.timezone)}) IS TRUE)" for one in (self.filter, self.where) if one]
+        return "(" + " AND ".join(conditions) + ")"
+
+    def _losers(self, con: duckdb.DuckDBPyConnection, inside: pl.DataFrame) -> list[str]:
+        keys = inside.get_column("_dedupe_key").drop_nulls()
+        if keys.n_unique() == keys.len():
+            return []
+        con.register("_inside", inside.to_arrow())
+        found = con.execute(
+            f"WITH groups AS (SELECT _dedupe_key, {self.best} AS winner FROM _inside WHERE _dedupe_key IS NOT NULL "
+            f"GROUP BY 1) SELECT i.{KEY} FROM _inside i JOIN groups g USING (_dedupe_key) WHERE i.{KEY} <> g.winner"
+        ).fetchall()
+        return [str(row[0]) for row in found]

@@ -1,0 +1,1 @@
+"""Events: received by the gateway, kept in the inbox, delivered by workers within milliseconds."""

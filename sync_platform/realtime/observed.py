@@ -1,0 +1,243 @@
+"""The newest state of source records that events are about.
+
+An event is a hint. When it tells the values of text fields of a record we know, they are laid over the
+record; otherwise the record is read back by id. Either way a value that is older than what is known is
+left alone, whatever order events arrive in. What is found is kept in `sync.observed`, so that twenty
+syncs of one stream read a record back once, and so that plans see it before staging does.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sync_platform.engine.lookups import with_target_id
+from sync_platform.staging.canonical import fit
+
+if TYPE_CHECKING:
+    from sync_platform.connectors.connector import Connector
+    from sync_platform.model import Stream
+    from sync_platform.realtime.queue import Told
+    from sync_platform.state.database import Connection, Database
+
+_EPOCH: Final = dt.datetime.fromtimestamp(0, dt.UTC)
+_MICROSECOND: Final = dt.timedelta(microseconds=1)
+_KNOWN: Final = """
+    SELECT key, row, deleted, version_cursor, version_read_at, read_cursor, field_times FROM sync.observed
+    WHERE connection = %s AND stream = %s AND key = ANY(%s) ORDER BY key FOR UPDATE"""
+#: A read that is older than what is known meanwhile changes nothing.
+_KEEP: Final = """
+    INSERT INTO sync.observed AS o (connection, stream, key, row, deleted, version_cursor, version_read_at, read_cursor,
+                                    field_times, observed_at)
+    SELECT %(connection)s, %(stream)s, d.key, d.row::jsonb, d.deleted, d.cursor, d.read_at, d.read_cursor,
+           d.field_times::jsonb, now()
+    FROM unnest(%(keys)s::text[], %(rows)s::text[], %(deleted)s::boolean[], %(cursors)s::bigint[],
+                %(read_ats)s::bigint[], %(read_cursors)s::bigint[], %(field_times)s::text[])
+         AS d(key, row, deleted, cursor, read_at, read_cursor, field_times) ORDER BY d.key
+    ON CONFLICT (connection, stream, key) DO UPDATE
+       SET row = excluded.row, deleted = excluded.deleted, version_cursor = excluded.version_cursor,
+           version_read_at = excluded.version_read_at, read_cursor = excluded.read_cursor,
+           field_times = excluded.field_times, observed_at = now()
+       WHERE (coalesce(excluded.version_cursor, 0), excluded.version_read_at)
+          >= (coalesce(o.version_cursor, 0), o.version_read_at)"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """One record as last seen: `values` in JSON's types, times in microseconds since the epoch."""
+
+    key: str
+    values: Mapping[str, Any]
+    deleted: bool
+    cursor: int | None  # the newest change it holds
+    read_at: int  # when it was last read as a whole
+    read_cursor: int | None  # its cursor at that read
+    field_times: Mapping[str, int] = field(default_factory=dict)
+
+
+def micros(moment: dt.datetime) -> int:
+    """Microseconds since the epoch."""
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """One source stream as workers watch it; `types` are its staged columns."""
+
+    database: Database
+    connector: Connector
+    connection: str
+    stream: Stream
+    types: Mapping[str, pa.DataType]
+
+    def resolve(self, events: Mapping[str, Sequence[Told]]) -> dict[str, Observed]:
+        """The newest state of each record, which is at least as new as its events."""
+        with self.database.connection() as connection:
+            known = self._known(connection, list(events))
+            told = {key: self._overlaid(known.get(key), list(events[key])) for key in events}
+            done = {key: one for key, one in told.items() if one is not None}
+            self._keep(connection, [one for key, one in done.items() if one != known.get(key)])
+        asked = [key for key in events if key not in done]
+        return done | self.read_back(asked)
+
+    def newest(self, keys: Sequence[str]) -> dict[str, Observed]:
+        """The state of records without an event of their own: as last observed, else read back."""
+        with self.database.connection() as connection:
+            known = self._known(connection, keys)
+        return known | self.read_back([key for key in keys if key not in known])
+
+    def read_back(self, keys: Sequence[str]) -> dict[str, Observed]:
+        """Reads these records by id; one that is not there is deleted."""
+        if not keys:
+            return {}
+        read_at = micros(dt.datetime.now(dt.UTC))
+        found = self.connector.get(self.stream.name, list(keys), list(self.types))
+        rows = {one.key: one for one in self._rows(found, read_at)}
+        with self.database.connection() as connection:
+            known = self._known(connection, list(keys))
+            gone = [_gone(key, known.get(key), read_at) for key in keys if key not in rows]
+            self._keep(connection, [*rows.values(), *gone])
+            return self._known(connection, list(keys))
+
+    def _rows(self, found: pa.Table, read_at: int) -> list[Observed]:
+        if not found.num_rows:
+            return []
+        named = found.select([name for name in found.column_names if name in self.types])
+        table = fit(named, dict(self.types), f"{self.connection}/{self.stream.name}")
+        keys = with_target_id(found, self.stream)["_target_id"].to_list()
+        cursors = _cursors(table, self.stream)
+        columns = {name: encoded(table.column(name)) for name in table.column_names}
+        return [
+            Observed(
+                key=key,
+                values={name: values[at] for name, values in columns.items()},
+                deleted=False,
+                cursor=cursors[at],
+                read_at=read_at,
+                read_cursor=cursors[at],
+            )
+            for at, key in enumerate(keys)
+        ]
+
+    def _overlaid(self, known: Observed | None, events: list[Told]) -> Observed | None:
+        """What is known with the values its events tell; None when the record must be read back.
+
+        A record that was read as a whole after all its events had arrived needs nothing.
+        """
+        if known is None:
+            return None
+        if known.read_at >= max(micros(one.received_at) for one in events):
+            return known
+        if known.deleted or not self._tellable:
+            return None
+        values, times, cursor = dict(known.values), dict(known.field_times), known.cursor
+        for event in events:
+            moment = micros(event.occurred_at)
+            for name, value in self._told(event) or ():
+                if moment <= (known.read_cursor or 0) or moment < times.get(name, 0):
+                    continue
+                values[name], times[name] = value, moment
+                cursor = max(cursor or 0, moment)
+            if self._told(event) is None:
+                return None
+        return replace(known, values=values, field_times=times, cursor=cursor)
+
+    @property
+    def _tellable(self) -> bool:
+        """Whether values of events can be ordered with reads: the cursor must be a time."""
+        kind = self.types.get(self.stream.cursor.field) if self.stream.cursor else None
+        return self.connector.events_carry_values and kind is not None and bool(pa.types.is_timestamp(kind))
+
+    def _told(self, event: Told) -> list[tuple[str, Any]] | None:
+        """The values an event tells; None when it does not tell all of what it is about."""
+        if event.kind != "updated" or not event.fields:
+            return None
+        cursor = self.stream.cursor.field if self.stream.cursor else None
+        told = [(name, value) for name, value in event.fields.items() if name != cursor]
+        usable = all(
+            name not in self.types or (pa.types.is_string(self.types[name]) and isinstance(value, str | None))
+            for name, value in told
+        )
+        return [(name, value) for name, value in told if name in self.types] if usable else None
+
+    def _known(self, connection: Connection, keys: Sequence[str]) -> dict[str, Observed]:
+        rows = connection.execute(_KNOWN, (self.connection, self.stream.name, list(keys))).fetchall()
+        return {
+            key: Observed(
+                key=key, values=values, deleted=deleted, cursor=cursor, read_at=read_at, read_cursor=read_cursor,
+                field_times=times,
+            )
+            for key, values, deleted, cursor, read_at, read_cursor, times in rows
+        }  # fmt: skip
+
+    def _keep(self, connection: Connection, records: Sequence[Observed]) -> None:
+        if not records:
+            return
+        connection.execute(
+            _KEEP,
+            {
+                "connection": self.connection,
+                "stream": self.stream.name,
+                "keys": [one.key for one in records],
+                "rows": [orjson.dumps(one.values).decode() for one in records],
+                "deleted": [one.deleted for one in records],
+                "cursors": [one.cursor for one in records],
+                "read_ats": [one.read_at for one in records],
+                "read_cursors": [one.read_cursor for one in records],
+                "field_times": [orjson.dumps(one.field_times).decode() for one in records],
+            },
+        )
+
+
+def _gone(key: str, known: Observed | None, read_at: int) -> Observed:
+    """A record found missing: its last version, seen later than before."""
+    cursor = known.cursor if known else None
+    values = known.values if known else {}
+    return Observed(key=key, values=values, deleted=True, cursor=cursor, read_at=read_at, read_cursor=cursor)
+
+
+def _cursors(table: pa.Table, stream: Stream) -> list[int | None]:
+    """As `staging.fingerprint.cursor_sql`: microseconds since the epoch, or the number itself."""
+    name = stream.cursor.field if stream.cursor else None
+    if name is None or name not in table.column_names:
+        return [None] * table.num_rows
+    column = table.column(name)
+    if pa.types.is_date(column.type):
+        column = column.cast(pa.timestamp("us"))
+    if pa.types.is_string(column.type):
+        column = pc.strptime(column, format="%Y-%m-%dT%H:%M:%S.%fZ", unit="us", error_is_null=True)
+    return [None if value is None else int(value) for value in column.cast(pa.int64(), safe=False).to_pylist()]
+
+
+def encoded(column: pa.ChunkedArray) -> list[Any]:
+    """A staged column as JSON values: times as numbers, decimals as text, bytes as base64."""
+    kind = column.type
+    if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+        return list(column.cast(pa.int64()).to_pylist())
+    if pa.types.is_date(kind):
+        return list(column.cast(pa.int32()).to_pylist())
+    if pa.types.is_decimal(kind):
+        return [None if value is None else str(value) for value in column.to_pylist()]
+    if pa.types.is_binary(kind):
+        return [None if value is None else base64.b64encode(value).decode() for value in column.to_pylist()]
+    return list(column.to_pylist())
+
+
+def decoded(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """The reverse of `encoded`."""
+    if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+        return pa.array(values, pa.int64()).cast(kind)
+    if pa.types.is_date(kind):
+        return pa.array(values, pa.int32()).cast(kind)
+    if pa.types.is_decimal(kind):
+        return pa.array(values, pa.string()).cast(kind)
+    if pa.types.is_binary(kind):
+        return pa.array([None if value is None else base64.b64decode(value) for value in values], kind)
+    return pa.array(values, kind)

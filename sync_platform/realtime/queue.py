@@ -1,0 +1,183 @@
+"""What each sync still has to do about received events: claimed in order per record, leased, fenced.
+
+A claim takes *all* waiting events of a record at once, and no record of which an earlier event is
+still being worked on or waits for its next try: what is delivered is the record's newest state, so
+its events can neither overtake each other nor be worked on twice.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from sync_platform.errors import SyncError
+
+if TYPE_CHECKING:
+    from sync_platform.state.database import Connection, Database
+
+LEASE_SECONDS: Final = 30.0
+
+_HEAD: Final = """
+    SELECT s.sync FROM unnest(%(syncs)s::text[]) AS s(sync)
+    CROSS JOIN LATERAL (
+        SELECT q.seq FROM sync.queue q
+        WHERE q.sync = s.sync AND q.state = 'waiting' AND q.owner IS NULL
+          AND (q.not_before IS NULL OR q.not_before <= now())
+          AND NOT EXISTS (SELECT 1 FROM sync.queue b WHERE b.sync = q.sync AND b.key = q.key AND b.state = 'waiting'
+                            AND (b.owner IS NOT NULL OR b.not_before > now()))
+        ORDER BY q.seq LIMIT 1) AS first
+    ORDER BY first.seq LIMIT 1"""
+_CLAIM: Final = """
+    WITH candidates AS (
+        SELECT DISTINCT key FROM (
+            SELECT q.key FROM sync.queue q
+            WHERE q.sync = %(sync)s AND q.state = 'waiting' AND q.owner IS NULL
+              AND (q.not_before IS NULL OR q.not_before <= now())
+              AND NOT EXISTS (SELECT 1 FROM sync.queue b WHERE b.sync = q.sync AND b.key = q.key
+                                AND b.state = 'waiting' AND (b.owner IS NOT NULL OR b.not_before > now()))
+            ORDER BY q.seq LIMIT %(limit)s) AS oldest),
+    taken AS (
+        UPDATE sync.queue q SET owner = %(worker)s, plan_id = %(plan_id)s, attempts = q.attempts + 1,
+               lease_until = now() + make_interval(secs => %(lease)s)
+        FROM candidates c WHERE q.sync = %(sync)s AND q.key = c.key AND q.state = 'waiting'
+        RETURNING q.seq, q.key, q.attempts)
+    SELECT t.key, t.seq, t.attempts, i.event_id, i.kind, i.occurred_at, i.received_at, i.fields
+    FROM taken t JOIN sync.inbox i USING (seq) ORDER BY t.seq"""
+_FINISH: Final = """
+    UPDATE sync.queue q SET state = %(state)s, owner = NULL, lease_until = NULL, not_before = NULL,
+           finished_at = clock_timestamp(), outcome = d.outcome, reason = d.reason
+    FROM unnest(%(keys)s::text[], %(outcomes)s::text[], %(reasons)s::text[]) AS d(key, outcome, reason)
+    WHERE q.sync = %(sync)s AND q.key = d.key AND q.owner = %(worker)s AND q.state = 'waiting'
+    RETURNING q.key"""
+_RELEASE: Final = """
+    UPDATE sync.queue SET owner = NULL, lease_until = NULL, reason = %(reason)s,
+           attempts = attempts - CASE WHEN %(counted)s THEN 0 ELSE 1 END,
+           not_before = CASE WHEN %(delay)s > 0 THEN now() + make_interval(secs => %(delay)s) END
+    WHERE sync = %(sync)s AND key = ANY(%(keys)s) AND owner = %(worker)s AND state = 'waiting'"""
+
+
+class FencedError(SyncError):
+    """Another worker has this one's events: whatever it was about to record no longer counts."""
+
+    code = "fenced"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One event of a claimed record."""
+
+    seq: int
+    event_id: str
+    kind: str  # created | updated | deleted | merged
+    occurred_at: dt.datetime
+    received_at: dt.datetime
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The claimed records of one sync, each with all its waiting events in order of arrival.
+
+    `plan_id` names the batch: it owns the claims on the target, its intents and its outcomes.
+    """
+
+    sync: str
+    plan_id: str
+    events: Mapping[str, Sequence[Told]]
+    attempts: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> list[str]:
+        """The source records, oldest event first."""
+        return list(self.events)
+
+
+def claim(database: Database, worker: str, syncs: Sequence[str], limit: int) -> Batch | None:
+    """The oldest waiting records of the sync that waits longest, at most `limit` events' worth; None: nothing waits.
+
+    Counts an attempt for each event: a record that kills its worker is tried only so often.
+    """
+    plan_id = str(uuid.uuid4())
+    told = {"syncs": list(syncs), "worker": worker, "limit": limit, "lease": LEASE_SECONDS, "plan_id": plan_id}
+    with database.connection() as connection:
+        # Claims are taken one after the other: what one takes, the next one sees.
+        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('claiming events', 7))")
+        head = connection.execute(_HEAD, told).fetchone()
+        if head is None:
+            return None
+        rows = connection.execute(_CLAIM, {**told, "sync": head[0]}).fetchall()
+    events: dict[str, list[Told]] = {}
+    attempts: dict[str, int] = {}
+    for key, seq, tried, event_id, kind, occurred_at, received_at, fields in rows:
+        events.setdefault(key, []).append(
+            Told(seq=seq, event_id=event_id, kind=kind, occurred_at=occurred_at, received_at=received_at, fields=fields)
+        )
+        attempts[key] = max(tried, attempts.get(key, 0))
+    return Batch(sync=str(head[0]), plan_id=plan_id, events=events, attempts=attempts)
+
+
+def finish(
+    connection: Connection,
+    worker: str,
+    sync: str,
+    results: Mapping[str, tuple[str, str | None]],
+    *,
+    state: str = "done",
+) -> None:
+    """Marks the claimed events of these records done (key -> outcome, reason) in the caller's transaction.
+
+    Raises FencedError when one of them is no longer this worker's, so that the transaction fails as a whole.
+    """
+    if not results:
+        return
+    keys = list(results)
+    mine = connection.execute(
+        _FINISH,
+        {
+            "state": state,
+            "keys": keys,
+            "outcomes": [results[key][0] for key in keys],
+            "reasons": [results[key][1] for key in keys],
+            "sync": sync,
+            "worker": worker,
+        },
+    ).fetchall()
+    lost = set(keys) - {row[0] for row in mine}
+    if lost:
+        raise FencedError(f"{sync}: {len(lost)} records are another worker's by now, e.g. {sorted(lost)[0]}")
+
+
+def release(
+    database: Database, worker: str, sync: str, keys: Sequence[str], *, delay: float, counted: bool, reason: str
+) -> None:
+    """Gives claimed events back, to be tried again in `delay` seconds; `counted`: the try was one of theirs."""
+    told = {"worker": worker, "sync": sync, "keys": list(keys), "delay": delay, "counted": counted, "reason": reason}
+    with database.connection() as connection:
+        connection.execute(_RELEASE, told)
+
+
+def renew(database: Database, worker: str) -> None:
+    """Extends the leases of everything this worker has claimed, and says that it lives."""
+    with database.connection() as connection:
+        connection.execute(
+            "UPDATE sync.queue SET lease_until = now() + make_interval(secs => %s) WHERE owner = %s",
+            (LEASE_SECONDS, worker),
+        )
+        connection.execute("UPDATE sync.workers SET seen_at = now() WHERE worker_id = %s", (worker,))
+
+
+def take_back(connection: Connection, dead: Sequence[str]) -> int:
+    """Frees the events of dead workers with their claims on targets, and events whose lease ran out; how many."""
+    connection.execute(
+        """DELETE FROM sync.claims c USING sync.queue q
+           WHERE c.owner = q.plan_id AND q.owner = ANY(%s::uuid[])""",
+        (list(dead),),
+    )
+    return connection.execute(
+        """UPDATE sync.queue SET owner = NULL, lease_until = NULL
+           WHERE owner IS NOT NULL AND (owner = ANY(%s::uuid[]) OR lease_until < now())""",
+        (list(dead),),
+    ).rowcount
