@@ -17,8 +17,9 @@ import pyarrow as pa
 
 from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import target_rows
+from sync_platform.engine.rowwise import SUPERSEDED
 from sync_platform.errors import AccessError, TransientError, UnknownOutcome
-from sync_platform.ledger.claims import claimed
+from sync_platform.ledger.claims import EVERYTHING, claimed
 from sync_platform.ledger.settle import SETTLED, settle
 from sync_platform.model import Op, Status, Stream
 from sync_platform.staging.outcomes import write_lake_outcomes
@@ -52,14 +53,42 @@ class BulkDelivery:
         if rows.is_empty():
             return
         crash_point("between_batches")
-        with claimed(self.session.database, self.spec.target, ["*"], self.session.run_id, sleep=self.sleep):
-            decided, pending = self._recheck(op, rows)
+        with claimed(self.session.database, self.spec.target, [EVERYTHING], self.session.run_id, sleep=self.sleep):
+            superseded, rest = self._superseded(rows)
+            decided, pending = self._recheck(op, rest)
+            decided = pl.concat([superseded, decided], how="diagonal_relaxed") if superseded.height else decided
             crash_point("before_intent")
             crash_point("after_intent")
             sent = [self._send(op, group) for group in self._groups(op, pending)]
             settled = pl.concat([_as_settled(decided, self.fields), *sent], how="vertical")
             self._settle(op, settled, pl.concat([decided.drop("_status", "_why"), pending], how="diagonal_relaxed"))
         yield settled
+
+    def _superseded(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Rows of which an event delivered a newer version since the plan, and the others."""
+        with self.session.database.connection() as connection:
+            told = connection.execute(
+                """SELECT DISTINCT l.source_key, l.target_id, l.version_cursor, l.version_read_at
+                   FROM sync.queue q JOIN sync.links l ON l.sync = q.sync AND l.source_key = q.key
+                   WHERE q.sync = %s AND q.finished_at >= %s AND l.version_cursor IS NOT NULL""",
+                (self.spec.name, self.plan.evaluated_at),
+            ).fetchall()
+        if not told:
+            return rows.clear(), rows
+        names = {"_key": pl.String, "_linked_id": pl.String, "_v": pl.Int64, "_r": pl.Int64}
+        known = pl.DataFrame(told, schema=names, orient="row")
+        joined = rows.join(known, on="_key", how="left", maintain_order="left")
+        newer = (pl.col("_v") > pl.col("_cursor")) | (
+            (pl.col("_v") == pl.col("_cursor")) & (pl.col("_r").fill_null(0) > pl.col("_read_at").fill_null(0))
+        )
+        joined = joined.with_columns(newer.fill_null(False).alias("_newer"))
+        done = joined.filter("_newer").with_columns(
+            _target_id=pl.coalesce("_target_id", "_linked_id"),
+            _status=pl.lit(str(Status.NOOP)),
+            _why=pl.lit(SUPERSEDED),
+        )
+        extra = ["_linked_id", "_v", "_r", "_newer"]
+        return done.drop(extra), joined.filter(~pl.col("_newer")).drop(extra)
 
     def _recheck(self, op: Op, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Rows decided without a write (`_status`, `_why`) and rows to write."""

@@ -90,18 +90,23 @@ def open_change_set(
     extra_keys: Sequence[str] = (),
     full: bool = False,
     settled_members: SettledMembers | None = None,
+    newer: pa.Table | None = None,
 ) -> ChangeSet:
     """The closed change set of a sync since `positions` ("<connection>/<object>" -> `_seq`).
 
     `evaluated_at` is when the last delivered plan was made (dated filters), `extra_keys` are source keys to
     look at anyway, `settled_members(keys)` gives `source_key`, `dedupe_key` as last settled. What can't be
     known (no position, no `evaluated_at` for a dated filter, no settled members for a dedupe) makes it full.
+    `newer`: source rows that stand in for the staged ones (see `staging.overlay`); the set holds them all.
     On DuckLake every read is pinned to one snapshot. Raises ConfigError: source or looked-up stream not
     staged, or an expression that does not fit it.
     """
     own = con.cursor()
     own.execute("SET TimeZone = 'UTC'")
-    source = _Source.open(con, own, spec, now, evaluated_at)
+    if newer is not None:
+        _put(own, "newer", newer)
+        extra_keys = [*extra_keys, *newer[KEY].to_pylist()]
+    source = _Source.open(con, own, spec, now, evaluated_at, laid_over=newer is not None)
     position = positions.get(str(spec.source), 0)
     everything = (
         full
@@ -144,6 +149,8 @@ class _Source:
         spec: SyncSpec,
         now: dt.datetime,
         evaluated_at: dt.datetime | None,
+        *,
+        laid_over: bool,
     ) -> _Source:
         pin = _snapshot(con)
 
@@ -151,6 +158,8 @@ class _Source:
             return _staged(own, spec, connection, name, pin)
 
         table, schema = tables(spec.source.connection, spec.source.object)
+        if laid_over:
+            table = f"(SELECT * FROM {table} ANTI JOIN newer USING ({KEY}) UNION ALL BY NAME SELECT * FROM newer)"
         fields = [f for f in schema if f.name not in TECHNICAL]
         names = [f.name for f in fields]
         condition = Filter.parse(spec.filter, schema) if spec.filter else None
@@ -230,8 +239,8 @@ def _put_keys(own: duckdb.DuckDBPyConnection, table: str, keys: Sequence[str]) -
     _put(own, table, frame)
 
 
-def _put(own: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame) -> None:
-    own.register("_given", frame.to_arrow())
+def _put(own: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame | pa.Table) -> None:
+    own.register("_given", frame.to_arrow() if isinstance(frame, pl.DataFrame) else frame)
     own.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT * FROM _given")
     own.unregister("_given")
 

@@ -19,6 +19,8 @@ from sync_platform.ledger.links import members_of, owners_of
 from sync_platform.ledger.plans import LIFETIME, PART_ROWS, Plan, PlanFiles, insert_plan, new_plan_id
 from sync_platform.ledger.positions import SyncPosition, read_position
 from sync_platform.ledger.unsettled import unsettled_keys
+from sync_platform.model import KEY
+from sync_platform.staging.overlay import newer_than_staging
 from sync_platform.staging.tables import columns, exists, high_seq
 
 if TYPE_CHECKING:
@@ -133,6 +135,7 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, f
         unsettled = unsettled_keys(connection, spec)
     told = {name: high_seq(con, *name.split("/", 1)) for name in streams_of(session, spec)}
     drifted = _drifted(session, spec, con, position)
+    newer = newer_than_staging(con, session.database, spec.source.connection, spec.source.object)
     changes = open_change_set(
         con,
         spec,
@@ -142,6 +145,7 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, f
         extra_keys=[*unsettled, *drifted],
         full=full or position.fresh or position.config_hash != spec.config_hash(),
         settled_members=lambda keys: members_of(session.database, spec, keys),
+        newer=newer,
     )
     plan = Plan(
         plan_id=new_plan_id(),
@@ -159,7 +163,8 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, f
     )
     files = PlanFiles(session.database.home.lake, plan.plan_id)
     with changes:
-        asked = [*unsettled, *drifted] if not position.fresh else []
+        asked = [*unsettled, *drifted, *(newer[KEY].to_pylist() if newer is not None else [])]
+        asked = asked if not position.fresh else []
         since = position.streams.get(str(spec.source), 0)
         counts = _write_desired(session, spec, con, changes, files, since, asked, schema)
     files.write("duplicates", 0, changes.duplicates)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sync_platform.session import Session
 
 INLINE_RETRIES = 3
+SUPERSEDED = "superseded: a newer version was delivered since"
 Settle: TypeAlias = Callable[[pl.DataFrame], None]
 
 
@@ -126,7 +127,7 @@ class RowwiseDelivery:
         if link["_link_cursor"] is None or row["_cursor"] is None:  # a record that left has no version of its own
             return None
         if (link["_link_cursor"], link["_link_read_at"] or 0) > (row["_cursor"], row["_read_at"] or 0):
-            return Status.NOOP, "superseded: a newer version was delivered since"
+            return Status.NOOP, SUPERSEDED
         return None
 
     def _against_target_by_id(

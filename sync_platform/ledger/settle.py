@@ -60,13 +60,17 @@ _IDENTITIES = """
     ON CONFLICT (source_connection, source_object, source_key, target_connection, target_object) DO UPDATE
        SET target_id = excluded.target_id WHERE identities.target_id <> excluded.target_id"""
 
+# What was superseded meanwhile does not take the link back to the older version.
 _LINKS = """
     INSERT INTO sync.links AS l (sync, source_key, target_id, base, version_cursor, version_read_at, updated_at)
     SELECT %(sync)s, source_key, target_id, base, version_cursor, version_read_at, now()
     FROM settling WHERE status IN ('applied', 'noop') AND op IN ('create', 'update', 'skip') AND target_id IS NOT NULL
     ON CONFLICT (sync, source_key) DO UPDATE
        SET target_id = excluded.target_id, base = excluded.base, version_cursor = excluded.version_cursor,
-           version_read_at = excluded.version_read_at, updated_at = now()"""
+           version_read_at = excluded.version_read_at, updated_at = now()
+       WHERE l.version_cursor IS NULL OR excluded.version_cursor IS NULL
+          OR (l.version_cursor, coalesce(l.version_read_at, 0))
+             <= (excluded.version_cursor, coalesce(excluded.version_read_at, 0))"""
 
 # Who had the target record before is nobody's there any more, unless another sync links the two as well.
 _TAKEN_OVER = """

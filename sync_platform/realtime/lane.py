@@ -36,11 +36,12 @@ from sync_platform.ledger.claims import claimed
 from sync_platform.ledger.links import links_of, members_of
 from sync_platform.ledger.members import mates_of, remember_members
 from sync_platform.ledger.settle import SETTLED, settle
-from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT, SEQ, Op, Status
+from sync_platform.model import CURSOR, KEY, READ_AT, Op, Status
 from sync_platform.realtime.circuit import calling
-from sync_platform.realtime.observed import Observed, Watched, decoded
+from sync_platform.realtime.observed import Observed, Watched
 from sync_platform.realtime.queue import Batch, finish
 from sync_platform.staging.canonical import canonical
+from sync_platform.staging.overlay import rows_of
 from sync_platform.staging.tables import columns
 
 if TYPE_CHECKING:
@@ -171,18 +172,8 @@ class Lane:
 
     def _rows(self, records: Sequence[Observed]) -> pl.DataFrame:
         """Records as rows of staging."""
-        columns = {
-            name: decoded([one.values.get(name) for one in records], kind) for name, kind in self.watched.types.items()
-        }
-        technical = {
-            KEY: pa.array([one.key for one in records], pa.string()),
-            HASH: pa.nulls(len(records), pa.uint64()),
-            SEQ: pa.array([0] * len(records), pa.int64()),
-            DELETED: pa.array([one.deleted for one in records], pa.bool_()),
-            CURSOR: pa.array([one.cursor for one in records], pa.int64()),
-            READ_AT: pa.array([one.read_at for one in records], pa.int64()),
-        }
-        frame = pl.from_arrow(pa.table(columns | technical))
+        told = [(one.key, one.values, one.deleted, one.cursor, one.read_at) for one in records]
+        frame = pl.from_arrow(rows_of(told, self.schema))
         assert isinstance(frame, pl.DataFrame)
         return frame
 

@@ -8,7 +8,6 @@ syncs of one stream read a record back once, and so that plans see it before sta
 
 from __future__ import annotations
 
-import base64
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ import pyarrow.compute as pc
 
 from sync_platform.engine.lookups import with_target_id
 from sync_platform.staging.canonical import fit
+from sync_platform.staging.overlay import encoded
 
 if TYPE_CHECKING:
     from sync_platform.connectors.connector import Connector
@@ -214,30 +214,3 @@ def _cursors(table: pa.Table, stream: Stream) -> list[int | None]:
     if pa.types.is_string(column.type):
         column = pc.strptime(column, format="%Y-%m-%dT%H:%M:%S.%fZ", unit="us", error_is_null=True)
     return [None if value is None else int(value) for value in column.cast(pa.int64(), safe=False).to_pylist()]
-
-
-def encoded(column: pa.ChunkedArray) -> list[Any]:
-    """A staged column as JSON values: times as numbers, decimals as text, bytes as base64."""
-    kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-        return list(column.cast(pa.int64()).to_pylist())
-    if pa.types.is_date(kind):
-        return list(column.cast(pa.int32()).to_pylist())
-    if pa.types.is_decimal(kind):
-        return [None if value is None else str(value) for value in column.to_pylist()]
-    if pa.types.is_binary(kind):
-        return [None if value is None else base64.b64encode(value).decode() for value in column.to_pylist()]
-    return list(column.to_pylist())
-
-
-def decoded(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    """The reverse of `encoded`."""
-    if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-        return pa.array(values, pa.int64()).cast(kind)
-    if pa.types.is_date(kind):
-        return pa.array(values, pa.int32()).cast(kind)
-    if pa.types.is_decimal(kind):
-        return pa.array(values, pa.string()).cast(kind)
-    if pa.types.is_binary(kind):
-        return pa.array([None if value is None else base64.b64decode(value) for value in values], kind)
-    return pa.array(values, kind)

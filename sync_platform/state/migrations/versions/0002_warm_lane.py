@@ -26,6 +26,7 @@ CREATE TABLE sync.queue (
 CREATE INDEX queue_free ON sync.queue (sync, seq) WHERE state = 'waiting' AND owner IS NULL;
 CREATE INDEX queue_unfinished ON sync.queue (sync, key, seq) WHERE state = 'waiting';
 CREATE INDEX queue_owned ON sync.queue (owner) WHERE owner IS NOT NULL;
+CREATE INDEX queue_finished ON sync.queue (sync, finished_at) WHERE finished_at IS NOT NULL;
 CREATE INDEX queue_seq ON sync.queue (seq);
 """
 
