@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from sync_platform.commands.dead_letters import dead
+from sync_platform.commands.invocation import Json, ProjectDir, SyncName, answering, project_of
+from sync_platform.commands.operating import operating
 from sync_platform.commands.output import Output, table
+from sync_platform.commands.webhooks import webhooks
 from sync_platform.errors import ConfigError, SyncError
-
-if TYPE_CHECKING:
-    from sync_platform.project import Project
 
 app = typer.Typer(
     name="sync-platform",
@@ -29,34 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-dead = typer.Typer(help="Records set aside: list them, try them again, give them up.", no_args_is_help=True)
+app.add_typer(operating)
 app.add_typer(dead, name="dead")
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-ProjectDir = Annotated[Path | None, typer.Option("--project", help="Another project's folder.", show_default=False)]
-SyncName = Annotated[str, typer.Argument(metavar="SYNC", help="The sync's name.")]
-
-
-@contextmanager
-def answering(json: bool) -> Iterator[Output]:
-    """An Output whose block's errors become a sentence and an exit code."""
-    output = Output(json)
-    try:
-        yield output
-    except SyncError as error:
-        output.fail(error)
-
-
-def _project(folder: Path | None) -> Project:
-    from sync_platform.project import PROJECT_VARIABLE, Project
-
-    if folder is not None:
-        if not folder.is_dir():
-            raise ConfigError(f"{folder} is not a folder", field="--project", value=str(folder))
-        os.environ[PROJECT_VARIABLE] = str(folder.resolve())
-    project = Project.current()
-    project.load_environment()
-    return project
+app.add_typer(webhooks, name="webhooks")
 
 
 @app.callback()
@@ -80,7 +55,7 @@ def check(project: ProjectDir = None, json: Json = False) -> None:
     with answering(json) as output:
         from sync_platform.commands.checking import check_project, show_problems
 
-        found = check_project(_project(project))
+        found = check_project(project_of(project))
         output.show(found, lambda: show_problems(found))
         raise SystemExit(0 if found["ok"] else 2)
 
@@ -96,7 +71,7 @@ def plan(
     with answering(json) as output:
         from sync_platform.commands.planning import make_document, show_plan
 
-        document = make_document(_project(project), sync)
+        document = make_document(project_of(project), sync)
         if out is not None:
             import orjson
 
@@ -114,7 +89,7 @@ def apply(
     with answering(json) as output:
         from sync_platform.commands.planning import apply_file
 
-        _finish(output, apply_file(_project(project), file))
+        _finish(output, apply_file(project_of(project), file))
 
 
 @app.command()
@@ -123,7 +98,7 @@ def run(sync: SyncName, project: ProjectDir = None, json: Json = False) -> None:
     with answering(json) as output:
         from sync_platform.commands.planning import run_sync
 
-        _finish(output, run_sync(_project(project), sync))
+        _finish(output, run_sync(project_of(project), sync))
 
 
 def _finish(output: Output, report: dict[str, Any]) -> None:
@@ -171,48 +146,17 @@ def log(
         )
 
 
-@dead.command("list")
-def dead_list(sync: Annotated[str | None, typer.Argument(help="Only this sync's.")] = None, json: Json = False) -> None:
-    """List the dead letters that wait, with reason and resolution."""
+@app.command()
+def trace(
+    event_id: Annotated[str, typer.Argument(metavar="EVENT_ID", help="The vendor's id of the event, or ours.")],
+    json: Json = False,
+) -> None:
+    """Tell an event's story: received, proved, queued, and what each sync did with it, with times."""
     with answering(json) as output:
-        from sync_platform.ledger.unsettled import open_dead_letters
-        from sync_platform.state.database import open_state
+        from sync_platform.commands.tracing import show_trace, trace_event
 
-        with open_state().connection() as connection:
-            letters = open_dead_letters(connection, sync)
-        columns = ["id", "sync", "key", "field", "reason", "resolution", "attempts", "state"]
-        output.show(
-            {"dead_letters": letters},
-            lambda: table("dead letters", columns, [[letter[c] for c in columns] for letter in letters]),
-        )
-
-
-def _set_letters(state: str, sync: str | None, ids: list[int], json: bool) -> None:
-    with answering(json) as output:
-        from sync_platform.ledger.unsettled import set_dead_letters
-        from sync_platform.state.database import open_state
-
-        if sync is None and not ids:
-            raise ConfigError("say which dead letters", field="sync", mend="name a sync, or give --id")
-        with open_state().connection() as connection:
-            count = set_dead_letters(connection, state, sync=sync, ids=ids)
-        output.show({"changed": count, "state": state}, lambda: print(f"{count} dead letters: {state}"))
-
-
-Ids = Annotated[list[int] | None, typer.Option("--id", help="Only this one (repeatable).")]
-OneSync = Annotated[str | None, typer.Argument(help="All of this sync's.")]
-
-
-@dead.command("retry")
-def dead_retry(sync: OneSync = None, ids: Ids = None, json: Json = False) -> None:
-    """Try dead letters again with the next run."""
-    _set_letters("retry", sync, ids or [], json)
-
-
-@dead.command("discard")
-def dead_discard(sync: OneSync = None, ids: Ids = None, json: Json = False) -> None:
-    """Give dead letters up; the record is planned again when its source changes."""
-    _set_letters("discarded", sync, ids or [], json)
+        document = trace_event(event_id)
+        output.show(document, lambda: show_trace(document))
 
 
 @app.command()
@@ -230,73 +174,6 @@ def sql(
 
 
 @app.command()
-def sandbox(
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8900,
-    seed: Annotated[int, typer.Option(help="Feeds the sandbox's randomness.")] = 7,
-    env: Annotated[bool, typer.Option("--env", help="Start nothing; print KEY=value lines.")] = False,
-    json: Json = False,
-) -> None:
-    """Serve the simulated systems, or print the variables that point at them."""
-    with answering(json) as output:
-        from sync_platform.sandbox.server import env_lines, serve
-
-        if env:
-            lines = env_lines(port)
-            output.show(dict(line.split("=", 1) for line in lines), lambda: print("\n".join(lines)))
-        else:
-            serve(port, seed=seed)
-
-
-@app.command()
-def up(
-    port: Annotated[int, typer.Option(help="Port of the Dagster UI.")] = 3000,
-    with_sandbox: Annotated[bool, typer.Option("--sandbox", help="Start the sandbox, too.")] = False,
-    sandbox_port: Annotated[int, typer.Option(help="Port of the sandbox.")] = 8900,
-    project: ProjectDir = None,
-    json: Json = False,
-) -> None:
-    """Start state, Dagster's UI and daemon (and the sandbox); print one line per service."""
-    with answering(json) as output:
-        from sync_platform.commands.services import show_services, start_all
-
-        services = start_all(_project(project), port=port, sandbox_port=sandbox_port if with_sandbox else None)
-        output.show({"services": services}, lambda: show_services(services))
-
-
-@app.command()
-def down(json: Json = False) -> None:
-    """Stop everything `up` started, and nothing else."""
-    with answering(json) as output:
-        from sync_platform.commands.services import stop_all
-
-        stopped = stop_all()
-        output.show(
-            {"stopped": stopped}, lambda: print("\n".join(f"stopped {name}" for name in stopped) or "nothing runs")
-        )
-
-
-@app.command()
-def status(project: ProjectDir = None, json: Json = False) -> None:
-    """Show the services and, per sync, its last run, next run and open dead letters."""
-    with answering(json) as output:
-        from sync_platform.commands.services import show_status, status_document
-
-        document = status_document(_project(project))
-        output.show(document, lambda: show_status(document))
-
-
-@app.command()
-def doctor(project: ProjectDir = None, json: Json = False) -> None:
-    """Look at everything a sync needs: state, lake, connections, disk; say what is wrong and the mend."""
-    with answering(json) as output:
-        from sync_platform.commands.doctor import examine, show_findings
-
-        findings = examine(_project(project))
-        output.show({"ok": all(one["ok"] for one in findings), "findings": findings}, lambda: show_findings(findings))
-        raise SystemExit(0 if all(one["ok"] for one in findings) else 3)
-
-
-@app.command()
 def demo(
     leads: Annotated[int, typer.Option(envvar="LEADS", help="Valid, distinct leads changed since yesterday.")],
     missing_email: Annotated[int, typer.Option(envvar="MISSING_EMAIL", help="Of these, how many lack an e-mail.")],
@@ -308,7 +185,7 @@ def demo(
     with answering(json) as output:
         from sync_platform.commands.demo import run_demo
 
-        run_demo(output, _project(project), leads=leads, missing_email=missing_email, duplicates=duplicates)
+        run_demo(output, project_of(project), leads=leads, missing_email=missing_email, duplicates=duplicates)
 
 
 @app.command()
@@ -333,7 +210,7 @@ def new(
     with answering(json) as output:
         from sync_platform.commands.new_sync import from_json_file, show_new
 
-        made = from_json_file(_project(project), from_json)
+        made = from_json_file(project_of(project), from_json)
         output.show(made, lambda: show_new(made))
 
 

@@ -21,6 +21,8 @@ POINTS = (
     "token_refreshed",
     "staging_loaded",
     "plan_written",
+    "event_verified",
+    "event_stored",
     "event_claimed",
 )
 

@@ -35,6 +35,15 @@ class Service:
     url: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Where the services listen; no sandbox without a port for it."""
+
+    ui: int
+    gateway: int
+    sandbox: int | None = None
+
+
 def _birth(pid: int) -> float | None:
     """When a process started, in clock ticks since boot; None when there is no such process."""
     try:
@@ -61,8 +70,8 @@ def running(home: Home) -> list[Service]:
     return [service for service in (Service(**one) for one in told) if _alive(service)]
 
 
-def start_all(project: Project, *, port: int, sandbox_port: int | None) -> list[dict[str, Any]]:
-    """Starts state, sandbox (when a port is given), UI and daemon; waits until each answers.
+def start_all(project: Project, ports: Ports) -> list[dict[str, Any]]:
+    """Starts state, sandbox (when a port is given), gateway, UI and daemon; waits until each answers.
 
     Raises ConfigError when they run already or a port is taken; stops what it started when one fails.
     """
@@ -70,10 +79,10 @@ def start_all(project: Project, *, port: int, sandbox_port: int | None) -> list[
 
     home = Home.current().create()
     with locked_file(home.run / "services.lock"):
-        return _start_all(home, project, port, sandbox_port)
+        return _start_all(home, project, ports)
 
 
-def _start_all(home: Home, project: Project, port: int, sandbox_port: int | None) -> list[dict[str, Any]]:
+def _start_all(home: Home, project: Project, ports: Ports) -> list[dict[str, Any]]:
     from sync_platform.state.dagster_home import dagster_environment
     from sync_platform.state.database import open_state
 
@@ -83,7 +92,8 @@ def _start_all(home: Home, project: Project, port: int, sandbox_port: int | None
             "already up: " + ", ".join(f"{one.name} (pid {one.pid})" for one in already),
             mend="stop it with `sync-platform down`, or look with `sync-platform status`",
         )
-    for option, number in (("--port", port), ("--sandbox-port", sandbox_port)):
+    named = {"--port": ports.ui, "--gateway-port": ports.gateway, "--sandbox-port": ports.sandbox}
+    for option, number in named.items():
         if number is not None:
             _refuse_taken(option, number)
     database = open_state()
@@ -95,16 +105,16 @@ def _start_all(home: Home, project: Project, port: int, sandbox_port: int | None
     }
     started: list[Service] = []
     try:
-        if sandbox_port is not None:
-            command = [sys.executable, "-m", "sync_platform.cli", "sandbox", "--port", str(sandbox_port)]
-            address = f"http://127.0.0.1:{sandbox_port}"
-            started.append(_start(home, "sandbox", command, environment, address))
-            _wait(home, started[-1], lambda: _answers(f"{address}/__control__/health"))
-            environment.update(_sandbox_environment(sandbox_port))
+        if ports.sandbox is not None:
+            started.append(_command(home, "sandbox", ports.sandbox, environment))
+            _wait(home, started[-1], lambda: _answers(f"{started[-1].url}/__control__/health"))
+            environment.update(_sandbox_environment(ports.sandbox))
+        started.append(_command(home, "gateway", ports.gateway, environment, project.root))
+        _wait(home, started[-1], lambda: _answers(f"{started[-1].url}/readyz"))
         workspace = str(project.root / "workspace.yaml")
         scripts = Path(sys.executable).parent
-        ui = [str(scripts / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(port), "-w", workspace]
-        ui_address = f"http://127.0.0.1:{port}"
+        ui = [str(scripts / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(ports.ui), "-w", workspace]
+        ui_address = f"http://127.0.0.1:{ports.ui}"
         started.append(_start(home, "dagster-ui", ui, environment, ui_address, project.root))
         _wait(home, started[-1], lambda: _answers(f"{ui_address}/server_info"))
         since = time.time()
@@ -134,6 +144,12 @@ def _refuse_taken(option: str, port: int) -> None:
             raise ConfigError(
                 f"port {port} is taken by another program", field=option, value=port, mend=f"choose another {option}"
             ) from None
+
+
+def _command(home: Home, name: str, port: int, environment: dict[str, str], folder: Path | None = None) -> Service:
+    """A service that is a command of ours."""
+    command = [sys.executable, "-m", "sync_platform.cli", name, "--port", str(port)]
+    return _start(home, name, command, environment, f"http://127.0.0.1:{port}", folder)
 
 
 def _start(

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import PrivateAttr
 
 from sync_platform.connectors.shared import Quota, Shared, Token, TokenStore, Traffic
+from sync_platform.connectors.webhook import Acknowledgement, Proof, SampleRequest, Subscriber
 from sync_platform.errors import ConfigError
 from sync_platform.model import Change, Event, Health, Outcome, Page, Position, Stream
 
@@ -29,6 +30,7 @@ class Connector(dg.ConfigurableResource):  # type: ignore[type-arg]
     streams: ClassVar[Mapping[str, Stream]]
     #: Whether an event of this vendor tells the new values of text fields just as `get` would answer them.
     events_carry_values: ClassVar[bool] = False
+    proof: ClassVar[Proof] = Proof.NONE
 
     _shared: Shared | None = PrivateAttr(default=None)
     _traffic: Traffic = PrivateAttr(default_factory=Traffic)
@@ -103,9 +105,33 @@ class Connector(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The part of a SQL predicate this vendor's query language can take, for display and look-ups."""
         return None
 
-    def verify(self, headers: Mapping[str, str], body: bytes, url: str) -> list[Event]:
-        """The events of a webhook whose signature holds; AuthError otherwise."""
+    def verify(
+        self, headers: Mapping[str, str], body: bytes, url: str, *, path_secret: str | None = None
+    ) -> list[Event]:
+        """The events of a webhook that is proved to be the vendor's; AuthError otherwise.
+
+        `url` is the address the vendor called; `path_secret` its last segment where `proof` is PATH. Raises
+        ContractError for a body that is not what the vendor sends, ConfigError while the secret is not set.
+        """
         raise ConfigError(f"{self.system} sends no webhooks that this connector reads", field="webhooks")
+
+    def acknowledge(self) -> Acknowledgement:
+        """The answer by which the vendor knows that its webhook need not be sent again."""
+        return Acknowledgement()
+
+    def handshake(self, method: str, headers: Mapping[str, str], body: bytes, url: str) -> Acknowledgement | None:
+        """The answer to a vendor that asks who we are before it sends events; None for every other request."""
+        return None
+
+    def sample(self, url: str) -> SampleRequest:
+        """A webhook as the vendor would send it to `url`, without any event."""
+        raise ConfigError(f"{self.system} sends no webhooks that this connector reads", field="webhooks")
+
+    def subscriber(self) -> Subscriber:
+        """What manages this account's webhooks; ConfigError `unavailable` with the reason where there is no API."""
+        raise ConfigError(
+            f"unavailable: {self.system} has no API for webhooks that this connector knows", field="webhooks"
+        )
 
 
 @runtime_checkable

@@ -1,1 +1,1 @@
-"""Events: received by the gateway, kept in the inbox, delivered by workers within milliseconds."""
+"""The warm lane: webhooks come in through the gateway, are stored in the inbox and worked off without a run."""

@@ -1,7 +1,8 @@
 """The locked door of `sync-platform sql`: one SELECT over the staged data and the platform's own records.
 
 `staging.<connection>.<Stream>` shows the vendor's columns of the rows that exist, `sync.outcomes`,
-`sync.reports`, `sync.links` and `sync.dead_letters` what the platform did. Nothing else can be
+`sync.reports`, `sync.links` and `sync.dead_letters` what the platform did, `sync.events` what was received
+and what each sync made of it. Nothing else can be
 reached, by three walls that each hold alone: PostgreSQL lets the reader's role see those views and
 the lake's catalog only; DuckDB may read files below the lake only, attach nothing and change no
 setting; and a statement is parsed and refused unless it is one SELECT over those names.
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 #: The views of PostgreSQL's schema `sync_public`, which become `sync.<name>`, and their JSON columns.
-RECORDS: Final = {"outcomes": ("fields",), "reports": ("report",), "links": (), "dead_letters": ("reasons", "payload")}
+RECORDS: Final = {
+    "outcomes": ("fields",),
+    "reports": ("report",),
+    "links": (),
+    "dead_letters": ("reasons", "payload"),
+    "events": (),
+}
 _TECHNICAL: Final = frozenset({KEY, HASH, SEQ, DELETED, CURSOR, READ_AT})
 _BULK_OUTCOMES: Final = "_outcomes"  # see staging.outcomes
 _FUNCTIONS: Final = frozenset({"range", "generate_series", "unnest", "json_each", "json_tree", "repeat"})

@@ -124,6 +124,13 @@ class Database:
                 self._checkin(own)
         return row
 
+    def url_now(self) -> str:
+        """As `url`, after a look whether the embedded server has been restarted on another port."""
+        moved = server.running_url(self.home) if self._embedded else None
+        if moved is not None and moved != self._url:
+            self._url, self._reader_url = moved, None
+        return self._url
+
     def close(self) -> None:
         """Closes the idle connections and lets go of the server; the next use opens new ones."""
         with self._lock:
@@ -155,11 +162,10 @@ class Database:
         try:
             return _dial(self._url, application_name)
         except psycopg.OperationalError:
-            moved = server.running_url(self.home) if self._embedded else None
-            if moved is None or moved == self._url:
+            tried = self._url
+            if self.url_now() == tried:
                 raise
-            self._url, self._reader_url = moved, None  # restarted on another port meanwhile
-            return _dial(moved, application_name)
+            return _dial(self._url, application_name)
 
 
 _opened: dict[tuple[int, Home, str | None], Database] = {}

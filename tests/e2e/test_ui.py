@@ -73,6 +73,7 @@ class Installed:
     home: Path
     port: int
     sandbox_port: int
+    gateway_port: int
     services: list[dict[str, Any]] = field(default_factory=list)
     decoy: subprocess.Popen[bytes] | None = None
 
@@ -159,9 +160,11 @@ class Installed:
 @pytest.fixture(scope="module")
 def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     """`up --sandbox` with the schedule off, so that a tick cannot disturb, and one run with a bad lead."""
-    made = Installed(tmp_path_factory.mktemp("ui") / "home", free_port(), free_port())
+    made = Installed(tmp_path_factory.mktemp("ui") / "home", free_port(), free_port(), free_port())
     try:
-        up = made.cli("up", "--sandbox", "--port", str(made.port), "--sandbox-port", str(made.sandbox_port), "--json")
+        ports = {"--port": made.port, "--sandbox-port": made.sandbox_port, "--gateway-port": made.gateway_port}
+        options = [part for option, port in ports.items() for part in (option, str(port))]
+        up = made.cli("up", "--sandbox", *options, "--json")
         assert up.code == 0, up.err
         made.services = up.json["services"]
         yield made
@@ -199,9 +202,11 @@ def first(ui: Installed) -> dict[str, Any]:
 
 def test_up_started_everything_and_a_second_up_says_so(ui: Installed) -> None:
     by_name = {one["name"]: one for one in ui.services}
-    assert list(by_name) == ["postgresql", "sandbox", "dagster-ui", "dagster-daemon"]
+    assert list(by_name) == ["postgresql", "sandbox", "gateway", "dagster-ui", "dagster-daemon"]
     assert all(psutil.pid_exists(one["pid"]) and one["state"] == "running" for one in by_name.values())
     assert by_name["dagster-ui"]["url"] == f"http://127.0.0.1:{ui.port}"
+    assert by_name["gateway"]["url"] == f"http://127.0.0.1:{ui.gateway_port}"
+    assert requests.get(f"http://127.0.0.1:{ui.gateway_port}/readyz", timeout=10).json() == {"ready": True}
     again = ui.cli("up", "--port", str(free_port()), "--json")
     assert again.code == 2
     assert again.json["error"]["message"].startswith("already up: sandbox (pid ")
@@ -350,7 +355,13 @@ def test_down_stops_everything_that_was_started_and_nothing_else(ui: Installed) 
     born = ui.processes()
     assert set(others) <= set(born)
     backends = [child.pid for child in psutil.Process(postgres).children(recursive=True)]
-    assert ui.cli("down", "--json").json["stopped"] == ["sandbox", "dagster-ui", "dagster-daemon", "postgresql"]
+    assert ui.cli("down", "--json").json["stopped"] == [
+        "sandbox",
+        "gateway",
+        "dagster-ui",
+        "dagster-daemon",
+        "postgresql",
+    ]
     assert ui.processes() == {}
     assert [pid for pid in (*born, postgres, *backends) if lives(pid)] == []
     assert ui.decoy.poll() is None

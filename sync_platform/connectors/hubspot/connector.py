@@ -24,10 +24,12 @@ from sync_platform.connectors.hubspot.api import Api, Heard, Paths
 from sync_platform.connectors.hubspot.properties import Property, properties_of, schema
 from sync_platform.connectors.hubspot.reading import Reader, Selection
 from sync_platform.connectors.hubspot.streams import KEY, MERGED, STREAMS, stream_named
+from sync_platform.connectors.hubspot.subscriptions import Subscriptions
 from sync_platform.connectors.hubspot.where import Where
 from sync_platform.connectors.hubspot.writing import Writer
 from sync_platform.connectors.oauth import OAuth, RefreshToken, token_fault
 from sync_platform.connectors.rest import RestConnector
+from sync_platform.connectors.webhook import Proof, SampleRequest
 from sync_platform.errors import ConfigError, ContractError
 from sync_platform.model import Change, Event, Health, Outcome, Page, Position, Stream
 
@@ -41,18 +43,24 @@ class HubSpot(RestConnector):
     `path_version` is `v3` or a dated version such as `2026-03`. `index_lag_seconds` is how far the
     search index may lie behind the records, `archived_every_seconds` the least time between two walks
     through the archived records (0: after every incremental read). `calls_per_10_seconds` is assumed
-    until an answer tells the account's limit. `client_secret` also proves webhooks.
+    until an answer tells the account's limit. `client_secret` also proves webhooks; while it is being
+    changed, `previous_client_secret` is believed, too. `app_id` and `developer_api_key` manage the
+    subscriptions of a public app.
     """
 
     system: ClassVar[str] = "hubspot"
     api_version: ClassVar[str] = "v3"
     events_carry_values: ClassVar[bool] = True
     streams: ClassVar[Mapping[str, Stream]] = MappingProxyType(dict(STREAMS))
+    proof: ClassVar[Proof] = Proof.SIGNATURE
 
     base_url: str = "https://api.hubapi.com"
     access_token: str | None = Field(default=None, repr=False)
     client_id: str | None = None
     client_secret: str | None = Field(default=None, repr=False)
+    previous_client_secret: str | None = Field(default=None, repr=False)
+    app_id: str | None = None
+    developer_api_key: str | None = Field(default=None, repr=False)
     refresh_token: str | None = Field(default=None, repr=False)
     path_version: str = "v3"
     index_lag_seconds: float = 15.0
@@ -132,21 +140,43 @@ class HubSpot(RestConnector):
         """The search filters a predicate becomes, as JSON; None when no part of it can be said."""
         return filters.preview(predicate)
 
-    def verify(self, headers: Mapping[str, str], body: bytes, url: str) -> list[Event]:
-        """The events of a webhook (POST) signed with `client_secret` within the last five minutes."""
+    def verify(
+        self, headers: Mapping[str, str], body: bytes, url: str, *, path_secret: str | None = None
+    ) -> list[Event]:
+        """The events of a webhook (POST) signed with a client secret within the last five minutes."""
+        return webhooks.verified_events(headers, body, url, secrets=self._proofs(), now=dt.datetime.now(dt.UTC))
+
+    def sample(self, url: str) -> SampleRequest:
+        """A webhook without events, signed with `client_secret` now."""
+        return webhooks.sample(url, secret=self._proofs()[0], now=dt.datetime.now(dt.UTC))
+
+    def subscriber(self) -> Subscriptions:
+        """The app's subscriptions. HubSpot manages them for public apps only, by the developer's key."""
+        if not (self.app_id and self.developer_api_key):
+            raise ConfigError(
+                "unavailable: hubspot's webhooks API needs the id of a public app and its developer's API key",
+                field="developer_api_key",
+                mend="set app_id and developer_api_key; a private app's webhooks are set up in HubSpot's settings only",
+            )
+        http = self.client(faults=read_fault, secrets=(self.developer_api_key,))
+        return Subscriptions(http, app_id=self.app_id, key=self.developer_api_key)
+
+    def _proofs(self) -> tuple[str, ...]:
+        found = tuple(each for each in (self.client_secret, self.previous_client_secret) if each)
         if not self.client_secret:
             raise ConfigError(
                 "hubspot's webhooks cannot be proved without the app's client_secret",
                 field="client_secret",
                 mend="set client_secret on the connection",
             )
-        return webhooks.verified_events(headers, body, url, secret=self.client_secret, now=dt.datetime.now(dt.UTC))
+        return found
 
     def open_http(self) -> Http:
         """The client of this account: its token, its limits, its refusals."""
         self.quota.learn(SEARCH, limit=self.searches_per_second, per_seconds=1.0, remaining=None)
         self.quota.learn(GENERAL, limit=self.calls_per_10_seconds, per_seconds=10.0, remaining=None)
-        secrets = tuple(each for each in (self.access_token, self.client_secret, self.refresh_token) if each)
+        known = (self.access_token, self.client_secret, self.previous_client_secret, self.refresh_token)
+        secrets = tuple(each for each in known if each)
         return self.client(auth=self._auth(), faults=read_fault, observe=self._heard, secrets=secrets)
 
     def _auth(self) -> Auth:

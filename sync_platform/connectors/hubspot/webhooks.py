@@ -11,13 +11,14 @@ import base64
 import datetime as dt
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import orjson
 
 from sync_platform.connectors.hubspot.values import moment_of
+from sync_platform.connectors.webhook import SampleRequest, StaleWebhookError, proved
 from sync_platform.errors import AuthError, ContractError
 from sync_platform.model import Event
 
@@ -26,7 +27,8 @@ TIMESTAMP: Final = "x-hubspot-request-timestamp"
 #: A request signed further away from now than this, in either direction, is refused.
 WINDOW: Final = dt.timedelta(minutes=5)
 
-_STREAMS: Final = {
+#: What a subscription or an event calls an object, and the stream it is.
+STREAMS: Final = {
     "contact": "contacts",
     "company": "companies",
     "deal": "deals",
@@ -69,9 +71,15 @@ def signature(secret: str, method: str, url: str, body: bytes, timestamp: str) -
 
 
 def verified_events(
-    headers: Mapping[str, str], body: bytes, url: str, *, secret: str, now: dt.datetime, method: str = "POST"
+    headers: Mapping[str, str],
+    body: bytes,
+    url: str,
+    *,
+    secrets: Sequence[str],
+    now: dt.datetime,
+    method: str = "POST",
 ) -> list[Event]:
-    """The events of a request whose signature holds and whose timestamp is near `now`; AuthError otherwise.
+    """The events of a request signed with one of `secrets` and whose timestamp is near `now`; AuthError otherwise.
 
     `url` is the address HubSpot called, with its query string, as the subscription names it.
     """
@@ -83,12 +91,20 @@ def verified_events(
         raise _refused("it carries no timestamp")
     sent = dt.datetime.fromtimestamp(0, dt.UTC) + dt.timedelta(milliseconds=int(timestamp))
     if abs(now - sent) > WINDOW:
-        raise _refused("it was signed more than five minutes from now")
-    proofs = [signature(secret, method, each, body, timestamp) for each in (url, _decoded(url))]
-    # both are compared always, so that the time taken tells nothing
-    if True not in [hmac.compare_digest(each.encode(), proof.encode()) for each in proofs]:
+        raise _refused("it was signed more than five minutes from now", StaleWebhookError)
+    urls = dict.fromkeys((url, _decoded(url)))
+    known = [signature(secret, method, each, body, timestamp).encode() for secret in secrets for each in urls]
+    if not proved(proof.encode(), known):
         raise _refused("its signature does not fit")
     return events_of(body)
+
+
+def sample(url: str, *, secret: str, now: dt.datetime) -> SampleRequest:
+    """A signed request without events."""
+    body, timestamp = b"[]", str(int(now.timestamp() * 1000))
+    proof = signature(secret, "POST", url, body, timestamp)
+    headers = {"Content-Type": "application/json", SIGNATURE: proof, TIMESTAMP: timestamp}
+    return SampleRequest(url=url, body=body, headers=headers)
 
 
 def events_of(body: bytes) -> list[Event]:
@@ -105,9 +121,9 @@ def events_of(body: bytes) -> list[Event]:
 def _events(raw: Mapping[str, Any]) -> list[Event]:
     subject, _, verb = str(raw.get("subscriptionType") or "").partition(".")
     type_id = str(raw.get("objectTypeId") or subject)
-    stream = _STREAMS.get(type_id) or (type_id if "-" in type_id else None)
+    stream = STREAMS.get(type_id) or (type_id if "-" in type_id else None)
     kind, moment = _KINDS.get(verb), moment_of(raw.get("occurredAt"))
-    if stream is None or kind is None or moment is None:
+    if stream is None or kind is None or moment is None or raw.get("objectId") is None:
         return []
     parts = (raw.get(name) for name in ("eventId", "subscriptionId", "objectId", "occurredAt", "propertyName"))
     identity = ":".join("" if part is None else str(part) for part in parts)
@@ -139,8 +155,8 @@ def _decoded(url: str) -> str:
     return f"{head}{mark}{query}"
 
 
-def _refused(why: str) -> AuthError:
-    return AuthError(
+def _refused(why: str, kind: type[AuthError] = AuthError) -> AuthError:
+    return kind(
         f"a webhook that says it is HubSpot's was refused: {why}",
         field="client_secret",
         mend="check client_secret, the subscription's address and this machine's clock",

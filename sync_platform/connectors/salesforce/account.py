@@ -14,17 +14,19 @@ from sync_platform.connectors.faults import Answer
 from sync_platform.connectors.http import Http
 from sync_platform.connectors.oauth import ClientCredentials, Grant, OAuth, RefreshToken, token_fault
 from sync_platform.connectors.rest import RestConnector, table_of
-from sync_platform.connectors.salesforce import bulk, reading
+from sync_platform.connectors.salesforce import bulk, outbound, reading
 from sync_platform.connectors.salesforce.describe import Shape, shape_of
 from sync_platform.connectors.salesforce.faults import salesforce_fault
 from sync_platform.connectors.salesforce.marks import Mark
 from sync_platform.connectors.salesforce.soql import condition, pushable
 from sync_platform.connectors.salesforce.writing import BATCH, Writing
 from sync_platform.connectors.shared import Quota
+from sync_platform.connectors.webhook import Acknowledgement, Proof, SampleRequest, Subscriber
 from sync_platform.errors import ConfigError
-from sync_platform.model import Change, Cursor, Deletes, Health, Outcome, Page, Position, Repeat, Stream
+from sync_platform.model import Change, Cursor, Deletes, Event, Health, Outcome, Page, Position, Repeat, Stream
 
 _LAG: Final = dt.timedelta(seconds=600)
+_SECRET: Final = re.compile(r"[A-Za-z0-9_-]{16,}")
 _USAGE: Final = re.compile(r"api-usage=(\d+)/(\d+)")
 
 
@@ -50,7 +52,8 @@ class Salesforce(RestConnector):
     `base_url` is the My Domain address (client credentials work only there). With `refresh_token` the app
     acts for the person who authorised it, otherwise for the app's run-as user. `late_commit_seconds`: how
     long a transaction may stay open before it commits rows stamped earlier. `bulk_above`: reads of more
-    rows than this go through Bulk API 2.0.
+    rows than this go through Bulk API 2.0. `webhook_secret` ends the address of Outbound Messages; while it is
+    being changed, `previous_webhook_secret` is believed, too. `organization_id`: messages of others are refused.
     """
 
     system: ClassVar[str] = "salesforce"
@@ -59,11 +62,15 @@ class Salesforce(RestConnector):
         "Lead": _stream("Lead", natural=("Email",)),
         "Contact": _stream("Contact", natural=("Email",)),
     }
+    proof: ClassVar[Proof] = Proof.PATH
 
     base_url: str = Field(description="https://your-domain.my.salesforce.com")
     client_id: str = Field(description="Consumer key of the external client app")
     client_secret: str = Field(repr=False, description="Consumer secret of the external client app")
     refresh_token: str | None = Field(default=None, repr=False, description="Of a person who authorised the app")
+    webhook_secret: str | None = Field(default=None, repr=False, description="Last segment of the webhooks' address")
+    previous_webhook_secret: str | None = Field(default=None, repr=False)
+    organization_id: str | None = Field(default=None, description="00D…, of Setup > Company Information")
     api_version: str = Field(default="66.0", description="REST API version, such as 66.0")  # type: ignore[misc]
     late_commit_seconds: int = Field(default=600, ge=0)
     bulk_above: int = Field(default=reading.PAGE_ROWS, ge=0)
@@ -176,6 +183,34 @@ class Salesforce(RestConnector):
         """The SOQL condition that lets through at least what the predicate does; None when there is none."""
         return pushable(predicate, self.shape(stream))
 
+    def verify(
+        self, headers: Mapping[str, str], body: bytes, url: str, *, path_secret: str | None = None
+    ) -> list[Event]:
+        """The events of an Outbound Message that came to the secret address (see `outbound`)."""
+        return outbound.accepted_events(
+            body,
+            given=path_secret,
+            secrets=self._webhook_secrets(),
+            organization=self.organization_id,
+            now=dt.datetime.now(dt.UTC),
+        )
+
+    def acknowledge(self) -> Acknowledgement:
+        """The SOAP answer without which Salesforce sends the message again for 24 hours."""
+        return outbound.ACKNOWLEDGEMENT
+
+    def sample(self, url: str) -> SampleRequest:
+        """An Outbound Message without notifications, to the secret address below `url`."""
+        return outbound.sample(url, secret=self._webhook_secrets()[0], organization=self.organization_id)
+
+    def subscriber(self) -> Subscriber:
+        """ConfigError: Outbound Messages are set up by a person."""
+        raise ConfigError(
+            "unavailable: salesforce's outbound messages are part of a flow or workflow rule and set up by a person",
+            field="webhooks",
+            mend="in Setup give the outbound message <public URL>/webhooks/<connection>/<webhook_secret> as endpoint",
+        )
+
     @property
     def _version(self) -> str:
         text = self.api_version.lower().removeprefix("v")
@@ -193,7 +228,18 @@ class Salesforce(RestConnector):
         return f"/services/data/v{self._version}"
 
     def _secrets(self) -> tuple[str, ...]:
-        return tuple(value for value in (self.client_secret, self.refresh_token) if value)
+        known = (self.client_secret, self.refresh_token, self.webhook_secret, self.previous_webhook_secret)
+        return tuple(value for value in known if value)
+
+    def _webhook_secrets(self) -> tuple[str, ...]:
+        found = tuple(each for each in (self.webhook_secret, self.previous_webhook_secret) if each)
+        if not self.webhook_secret or not all(_SECRET.fullmatch(each) for each in found):
+            raise ConfigError(
+                "salesforce's outbound messages are believed by a secret of 16 or more letters, digits, - and _ only",
+                field="webhook_secret",
+                mend="set webhook_secret on the connection, e.g. to the answer of `openssl rand -hex 24`",
+            )
+        return found
 
     def _pages(self, job: reading.Reading, mark: Mark, *, full: bool) -> Iterator[Page]:
         if mark.job is not None or self._many(job, mark):

@@ -38,7 +38,7 @@ def signed(body: bytes, moment: dt.datetime = NOW, url: str = URL, secret: str =
 
 
 def accepted(headers: Mapping[str, str], body: bytes, url: str = URL) -> list[Event]:
-    return verified_events(headers, body, url, secret=SECRET, now=NOW)
+    return verified_events(headers, body, url, secrets=[SECRET], now=NOW)
 
 
 def test_the_signature_is_the_one_hubspots_own_library_computes() -> None:
