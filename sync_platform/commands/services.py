@@ -71,7 +71,7 @@ def running(home: Home) -> list[Service]:
 
 
 def start_all(project: Project, ports: Ports) -> list[dict[str, Any]]:
-    """Starts state, sandbox (when a port is given), gateway, UI and daemon; waits until each answers.
+    """Starts state, sandbox (when a port is given), gateway, worker, UI and daemon; waits until each answers.
 
     Raises ConfigError when they run already or a port is taken; stops what it started when one fails.
     """
@@ -111,6 +111,13 @@ def _start_all(home: Home, project: Project, ports: Ports) -> list[dict[str, Any
             environment.update(_sandbox_environment(ports.sandbox))
         started.append(_command(home, "gateway", ports.gateway, environment, project.root))
         _wait(home, started[-1], lambda: _answers(f"{started[-1].url}/readyz"))
+        since = time.time()
+        started.append(
+            _start(
+                home, "worker", [sys.executable, "-m", "sync_platform.cli", "worker"], environment, None, project.root
+            )
+        )
+        _wait(home, started[-1], lambda: _worker_seen(database) >= since)
         workspace = str(project.root / "workspace.yaml")
         scripts = Path(sys.executable).parent
         ui = [str(scripts / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(ports.ui), "-w", workspace]
@@ -204,6 +211,13 @@ def _scheduler_beat(ui: str) -> float:
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
     return float(told or 0.0)
+
+
+def _worker_seen(database: Database) -> float:
+    """When a worker last said that it lives, in seconds since 1970; 0 for never."""
+    with database.connection() as connection:
+        row = connection.execute("SELECT extract(epoch FROM max(seen_at))::float8 FROM sync.workers").fetchone()
+    return float(row[0]) if row and row[0] is not None else 0.0
 
 
 def _stop(services: list[Service]) -> None:

@@ -4,16 +4,45 @@ from __future__ import annotations
 
 import datetime as dt
 import signal
+import sys
+import threading
+import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sync_platform.errors import SyncError
+from sync_platform.project import Project
+from sync_platform.realtime.routes import RouteTable
 from sync_platform.session import Session
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sync_platform.engine.spec import SyncSpec
-    from sync_platform.project import Project
     from sync_platform.realtime.worker import Worker
+
+
+class _Declared:
+    """The realtime syncs of a project's folder, read again when a file has changed."""
+
+    def __init__(self, root: Path) -> None:
+        self._table = RouteTable(root=root)
+        self._syncs: Mapping[str, SyncSpec] = {}
+        self._looked = float("-inf")
+        self._lock = threading.Lock()
+
+    def now(self) -> Mapping[str, SyncSpec]:
+        """The syncs as the files are now, looked at once a second; a broken file leaves them as they were."""
+        with self._lock:
+            if time.monotonic() - self._looked >= 1.0:
+                self._looked = time.monotonic()
+                try:
+                    if self._table.refresh():
+                        declared = Project(self._table.root).syncs
+                        self._syncs = {n: one.spec for n, one in declared.items() if one.spec.frequency == "realtime"}
+                except SyncError as error:
+                    print(f"worker: the project cannot be read, its syncs stay as they were: {error}", file=sys.stderr)
+            return self._syncs
 
 
 def work(project: Project, concurrency: int) -> None:
@@ -35,15 +64,11 @@ def worker_of(session: Session, concurrency: int = 2) -> Worker:
     from sync_platform.realtime.window import Windows
     from sync_platform.realtime.worker import Worker
 
-    project = session.project
-
-    def syncs() -> Mapping[str, SyncSpec]:
-        return {name: one.spec for name, one in project.syncs.items() if one.spec.frequency == "realtime"}
-
+    declared = _Declared(session.project.root)
     windows = Windows(
         database=session.database,
         publish=lambda sync, report: None,
         next_sync=lambda spec: next_tick(spec.frequency, spec.timezone, dt.datetime.now(dt.UTC)),
         traffic=session.traffic,
     )
-    return Worker(session=session, windows=windows, syncs=syncs, threads=concurrency)
+    return Worker(session=session, windows=windows, syncs=declared.now, threads=concurrency)

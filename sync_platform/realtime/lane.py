@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 CLAIM_SECONDS: Final = 30.0
 CLAIM_PATIENCE: Final = 2.0
+LOOKS: Final = 3  # so often the claims are taken anew because a link changed between reading and claiming
 _AGAIN: Final = (str(Status.RETRY), str(Status.REFUSED))
 
 
@@ -204,20 +205,24 @@ class _Work:
         self._open = set(self.batch.keys)
         everyone = [*self.desired[KEY].to_list(), *self.judged.left[KEY].to_list()]
         links = links_of(self.session.database, spec, everyone)
-        with claimed(
-            self.session.database, spec.target, self._claims(links), self.batch.plan_id,
-            patience=CLAIM_PATIENCE, lease=CLAIM_SECONDS,
-        ):  # fmt: skip
-            recover(self.session, spec, keys=everyone)
-            now = links_of(self.session.database, spec, everyone)
-            if not _same_targets(links, now):
-                self.again = dict.fromkeys(self._open, "its link changed meanwhile")
-                return
-            if self.desired.height or self.judged.left.height:
-                yield from self._deliver(now)
-            if self.invalid is not None:
-                yield self._settled(contract_failures(self.invalid, spec), None)
-            yield self._settled(_nothing(), None, last=True)
+        for _ in range(LOOKS):
+            with claimed(
+                self.session.database, spec.target, self._claims(links), self.batch.plan_id,
+                patience=CLAIM_PATIENCE, lease=CLAIM_SECONDS,
+            ):  # fmt: skip
+                recover(self.session, spec, keys=everyone)
+                before, links = links, links_of(self.session.database, spec, everyone)
+                if _same_targets(before, links):
+                    yield from self._under_claims(links)
+                    return
+        self.again = dict.fromkeys(self._open, "its link changed meanwhile")
+
+    def _under_claims(self, links: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        if self.desired.height or self.judged.left.height:
+            yield from self._deliver(links)
+        if self.invalid is not None:
+            yield self._settled(contract_failures(self.invalid, self.lane.spec))
+        yield self._settled(_nothing(), last=True)
 
     def _claims(self, links: pl.DataFrame) -> list[str]:
         spec = self.lane.spec
@@ -249,10 +254,10 @@ class _Work:
         self.unchanged = skips.filter(pl.col(KEY).is_in(self.batch.keys)).height
         relinked = skips.filter(pl.col("_relink"))
         if relinked.height:
-            self._settled(without_call(relinked, Status.NOOP), None, outcomes=False, done=False)
+            self._settled(without_call(relinked, Status.NOOP), outcomes=False, done=False)
         held = changes.filter(pl.col("_op") == str(Op.HOLD))
         if held.height:
-            yield self._settled(without_call(held, Status.HELD), None)
+            yield self._settled(without_call(held, Status.HELD))
 
     def _not_superseded(self, links: pl.DataFrame) -> pl.DataFrame:
         """Without records of which a newer version was delivered already: their events are done."""
@@ -309,12 +314,11 @@ class _Work:
     # -- what is settled -------------------------------------------------------------------------
 
     def _settle(self, settled: pl.DataFrame) -> None:
-        self._settled(settled, None)
+        self._settled(settled)
 
     def _settled(
         self,
         settled: pl.DataFrame,
-        reason: str | None,
         *,
         outcomes: bool = True,
         done: bool = True,

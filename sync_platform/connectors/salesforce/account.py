@@ -57,7 +57,6 @@ class Salesforce(RestConnector):
     """
 
     system: ClassVar[str] = "salesforce"
-    events_carry_values: ClassVar[bool] = True
     streams: ClassVar[Mapping[str, Stream]] = {
         "Lead": _stream("Lead", natural=("Email",)),
         "Contact": _stream("Contact", natural=("Email",)),
