@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from sync_platform.model import Op, Stream
 from sync_platform.staging.tables import exists
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import duckdb
 
     from sync_platform.connectors.connector import Connector
@@ -119,9 +122,15 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
         target = _target(session, spec, row, con, files, left)
         rules = _rules(spec, target)
         repeated = _repeated(con, files, spec, target.folded)
-        for number, desired in enumerate(files.parts("desired")):
-            changes = _changes(target, desired, rules, repeated, dict(unknown))
-            files.write("changes", number, changes)
+        doubtful = dict(unknown)
+
+        def write(number: int, path: Path) -> None:
+            files.write("changes", number, _changes(target, pl.read_parquet(path), rules, repeated, doubtful))
+
+        # parts know nothing of each other; only a staged target is read over a connection they would have to share
+        with ThreadPoolExecutor(1 if target.compare == "target" else 2, thread_name_prefix="planning") as workers:
+            for done in [workers.submit(write, n, path) for n, path in enumerate(files.paths("desired"))]:
+                done.result()
         if left.height:
             _write_left(target, left, rules, files)
     planned = _judge(session, spec, row, files, prepared)
