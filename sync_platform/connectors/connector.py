@@ -150,3 +150,11 @@ class BulkTarget(Protocol):
 
     def delivered(self, stream: str, delivery: str) -> bool:
         """Whether that marker is in the target."""
+
+
+@runtime_checkable
+class TellsEmpty(Protocol):
+    """A target that can say at once that an object holds nothing, so that nothing need be looked up in it."""
+
+    def is_empty(self, stream: str) -> bool:
+        """Whether there is no record at all."""

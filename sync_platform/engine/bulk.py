@@ -7,8 +7,10 @@ lost is asked for, not repeated. Outcomes of large parts go to the lake, links t
 from __future__ import annotations
 
 import hashlib
+import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from sync_platform.session import Session
 
 LAKE_OUTCOMES_FROM = 5_000  # rows of a part from which outcomes are written to the lake
+CLAIM_SECONDS = 60.0  # a claim is taken anew after this time: well before its lease ends
 
 
 @dataclass
@@ -47,22 +50,56 @@ class BulkDelivery:
     exact: bool
     part: int = 0
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
 
     def deliver(self, op: Op, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """Delivers one part's rows of one op; yields the settled rows."""
-        if rows.is_empty():
-            return
+        yield from self.deliver_parts(op, [(self.part, rows)])
+
+    def deliver_parts(self, op: Op, parts: Iterable[tuple[int, pl.DataFrame]]) -> Iterator[pl.DataFrame]:
+        """Delivers several parts (number, rows) of one op; yields the settled rows of each.
+
+        While the target takes a part, the one before it is settled: two servers work at a time. A part's
+        own order stays: first the target has it, then its outcomes, links and letters commit together.
+        """
+        waiting = ((number, rows) for number, rows in parts if not rows.is_empty())
+        with ThreadPoolExecutor(1, thread_name_prefix="settling") as settler:
+            for first in waiting:
+                yield from self._under_one_claim(op, itertools.chain([first], waiting), settler)
+
+    def _under_one_claim(
+        self, op: Op, parts: Iterator[tuple[int, pl.DataFrame]], settler: ThreadPoolExecutor
+    ) -> Iterator[pl.DataFrame]:
+        """Parts for as long as a claim may be held without being renewed."""
+        begun = self.clock()
+        done: list[pl.DataFrame] = []
         crash_point("between_batches")
         with claimed(self.session.database, self.spec.target, [EVERYTHING], self.session.run_id, sleep=self.sleep):
-            superseded, rest = self._superseded(rows)
-            decided, pending = self._recheck(op, rest)
-            decided = pl.concat([superseded, decided], how="diagonal_relaxed") if superseded.height else decided
-            crash_point("before_intent")
-            crash_point("after_intent")
-            sent = [self._send(op, group) for group in self._groups(op, pending)]
-            settled = pl.concat([_as_settled(decided, self.fields), *sent], how="vertical")
-            self._settle(op, settled, pl.concat([decided.drop("_status", "_why"), pending], how="diagonal_relaxed"))
-        yield settled
+            settling: Future[pl.DataFrame] | None = None
+            try:
+                for self.part, rows in parts:
+                    sent = self._sent(op, rows)
+                    if settling is not None:
+                        done.append(settling.result())
+                    settling = settler.submit(self._settle, op, self.part, *sent)
+                    if self.clock() - begun > CLAIM_SECONDS:
+                        break
+                    crash_point("between_batches")
+            finally:  # what the target has is settled, also when the part after it broke off
+                if settling is not None:
+                    done.append(settling.result())
+        yield from done
+
+    def _sent(self, op: Op, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Writes a part; its settled rows, and the rows with their old and new values."""
+        superseded, rows = self._superseded(rows)
+        decided, pending = self._recheck(op, rows)
+        decided = pl.concat([superseded, decided], how="diagonal_relaxed") if superseded.height else decided
+        crash_point("before_intent")
+        crash_point("after_intent")
+        sent = [self._send(op, group) for group in self._groups(op, pending)]
+        settled = pl.concat([_as_settled(decided, self.fields), *sent], how="vertical")
+        return settled, pl.concat([decided.drop("_status", "_why"), pending], how="diagonal_relaxed")
 
     def _superseded(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Rows of which an event delivered a newer version since the plan, and the others."""
@@ -172,12 +209,12 @@ class BulkDelivery:
                 self.sleep(pause if pause is not None else self.spec.errors.backoff_seconds * 2**attempt)
                 attempt += 1
 
-    def _settle(self, op: Op, settled: pl.DataFrame, rows: pl.DataFrame) -> None:
+    def _settle(self, op: Op, part: int, settled: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         bulk = settled.height >= LAKE_OUTCOMES_FROM
         if bulk:
             write_lake_outcomes(
                 self.session.lake, self.spec.name, settled, rows,
-                run_id=self.session.run_id, plan_id=self.plan.plan_id, part=f"{self.part}:{op}",
+                run_id=self.session.run_id, plan_id=self.plan.plan_id, part=f"{part}:{op}",
             )  # fmt: skip
         with self.session.database.connection() as connection:
             settle(
@@ -185,6 +222,7 @@ class BulkDelivery:
                 record_outcomes=not bulk,
             )  # fmt: skip
         crash_point("outcome_written")
+        return settled
 
 
 def _as_settled(rows: pl.DataFrame, fields: tuple[str, ...], *, refused: bool = False) -> pl.DataFrame:

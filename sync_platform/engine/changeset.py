@@ -52,7 +52,7 @@ class ChangeSet:
     _desired_sql: str = field(repr=False)
 
     def frames(self, batch_rows: int = 50_000) -> Iterator[pl.DataFrame]:
-        """The wanted rows in batches: all staged columns, `_dedupe_key` (null without one) and `_changed`.
+        """The wanted rows in batches, by key: all staged columns, `_dedupe_key` (null without one) and `_changed`.
 
         `_changed`: the row itself moved past the position, came into or left the filter as time passed, or is
         an extra key; False for rows only pulled in by others.
@@ -368,7 +368,7 @@ def _closed(own: duckdb.DuckDBPyConnection, source: _Source, scope: str, *, full
         _con=own,
         _winners_sql=(
             f"SELECT * EXCLUDE (_changed), {dedupe} AS _dedupe_key, _changed FROM ({scope}) "
-            f"WHERE {source.inside}{without_losers}"
+            f"WHERE {source.inside}{without_losers} ORDER BY {KEY}"  # the order in which the ledger's indexes grow fastest
         ),
         _desired_sql=_desired_sql(source, dedupe),
     )

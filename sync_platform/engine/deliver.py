@@ -89,21 +89,24 @@ def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact
         bulk = None
     rowwise = RowwiseDelivery(session, spec, plan.plan_id, connector, stream, fields, exact)
     for op in ORDER:
-        for number, path in enumerate(files.paths("changes")):
-            rows = pl.scan_parquet(path).filter(pl.col("_op") == str(op)).collect()
-            if bulk is None:
-                yield from rowwise.deliver(op, rows)
-            else:
-                bulk.part = number
-                yield from bulk.deliver(op, rows)
+        if not plan.summary["counts"][str(op)]:
+            continue
+        parts = (
+            (number, pl.scan_parquet(path).filter(pl.col("_op") == str(op)).collect())
+            for number, path in enumerate(files.paths("changes"))
+        )
+        if bulk is not None:
+            yield from bulk.deliver_parts(op, parts)
+            continue
+        for _, rows in parts:
+            yield from rowwise.deliver(op, rows)
 
 
 def _settle_the_rest(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles) -> Iterator[pl.DataFrame]:
     """Rows that need no call: new links of equal records, held rows, dead letters of the contract."""
-    for changes in files.parts("changes"):
-        linked = changes.filter((pl.col("_op") == str(Op.SKIP)) & pl.col("_relink"))
+    for linked in files.chosen("changes", (pl.col("_op") == str(Op.SKIP)) & pl.col("_relink")):
         _settle(session, spec, plan, _without_call(linked, Status.NOOP), outcomes=False)
-        held = changes.filter(pl.col("_op") == str(Op.HOLD))
+    for held in files.chosen("changes", pl.col("_op") == str(Op.HOLD)):
         yield _settle(session, spec, plan, _without_call(held, Status.HELD))
     for invalid in files.parts("invalid"):
         yield _settle(session, spec, plan, contract_failures(invalid, spec))
@@ -180,9 +183,9 @@ def _needless(files: PlanFiles, waiting: list[str]) -> list[str]:
     if not waiting:
         return []
     wanted = pl.col("_key").is_in(waiting)
-    idle = {key for kind in ("left", "duplicates") for part in files.parts(kind) for key in part.filter(wanted)["_key"]}
-    for part in files.parts("changes"):
-        for key, op in part.filter(wanted).select("_key", "_op").iter_rows():
+    idle = {key for kind in ("left", "duplicates") for part in files.chosen(kind, wanted) for key in part["_key"]}
+    for part in files.chosen("changes", wanted, "_key", "_op"):
+        for key, op in part.iter_rows():
             (idle.add if op == Op.SKIP else idle.discard)(key)
     return sorted(idle)
 
@@ -190,7 +193,7 @@ def _needless(files: PlanFiles, waiting: list[str]) -> list[str]:
 def _not_handed_over(files: PlanFiles) -> list[str]:
     """The records that left and whose target record another one was to take over (it may have been refused)."""
     going_on = (pl.col("_op") == str(Op.SKIP)) & pl.col("_reason").str.ends_with("its target record goes on")
-    return [key for part in files.parts("changes") for key in part.filter(going_on)["_key"]]
+    return [key for part in files.chosen("changes", going_on, "_key") for key in part["_key"]]
 
 
 def _nothing(session: Session, spec: SyncSpec, plan: Plan, next_sync: dt.datetime | None) -> dict[str, Any]:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from sync_platform.connectors.connector import TellsEmpty
 from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import folded_fields, match_candidates, target_rows
 from sync_platform.engine.matching import match
-from sync_platform.engine.reconcile import Rules, desired_hash, plan, plan_left
+from sync_platform.engine.reconcile import HASHED, Rules, desired_hash, plan, plan_left
 from sync_platform.ledger.links import has_links, links_of, owners_of
 from sync_platform.ledger.plans import Plan, PlanFiles, load_plan, set_plan
 from sync_platform.model import Op, Stream
 from sync_platform.staging.tables import exists
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import duckdb
 
     from sync_platform.connectors.connector import Connector
@@ -53,6 +57,7 @@ class _Target:
     compare: str
     con: duckdb.DuckDBPyConnection
     linked: bool
+    vacant: bool  # it holds no record at all, so that nothing is looked up
     left: set[str]
 
     def rows(self, desired: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
@@ -63,7 +68,8 @@ class _Target:
         seen = set(found[0]["_target_id"]) if found else set()
         missing = [one for one in ids if one not in seen]
         found.append(target_rows(self.connector, self.stream, missing, self.fields))
-        unseen = self._unseen(fresh, found[0]) if self.spec.match and fresh.height else fresh.clear()
+        asking = bool(self.spec.match) and bool(fresh.height) and not self.vacant
+        unseen = self._unseen(fresh, found[0]) if asking else fresh.clear()
         if unseen.height and (self.compare == "links" or unseen.height <= FOUND_AT_MOST):
             values = unseen[self.spec.match[0]].to_list()
             found.append(match_candidates(self.connector, self.stream, self.spec.match, values, self.fields))
@@ -116,9 +122,15 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
         target = _target(session, spec, row, con, files, left)
         rules = _rules(spec, target)
         repeated = _repeated(con, files, spec, target.folded)
-        for number, desired in enumerate(files.parts("desired")):
-            changes = _changes(target, desired, rules, repeated, dict(unknown))
-            files.write("changes", number, changes)
+        doubtful = dict(unknown)
+
+        def write(number: int, path: Path) -> None:
+            files.write("changes", number, _changes(target, pl.read_parquet(path), rules, repeated, doubtful))
+
+        # parts know nothing of each other; only a staged target is read over a connection they would have to share
+        with ThreadPoolExecutor(1 if target.compare == "target" else 2, thread_name_prefix="planning") as workers:
+            for done in [workers.submit(write, n, path) for n, path in enumerate(files.paths("desired"))]:
+                done.result()
         if left.height:
             _write_left(target, left, rules, files)
     planned = _judge(session, spec, row, files, prepared)
@@ -142,6 +154,7 @@ def _target(
         if paths
         else tuple(spec.mapping)
     )
+    linked = has_links(session.database, spec)
     return _Target(
         session=session,
         spec=spec,
@@ -151,7 +164,8 @@ def _target(
         folded=folded_fields(connector, stream),
         compare=row.compare,
         con=con,
-        linked=has_links(session.database, spec),
+        linked=linked,
+        vacant=not linked and isinstance(connector, TellsEmpty) and connector.is_empty(stream.name),
         left=set(left["_key"]),
     )
 
@@ -178,7 +192,9 @@ def _repeated(con: duckdb.DuckDBPyConnection, files: PlanFiles, spec: SyncSpec, 
     values = ", ".join(f"lower({text})" if name in folded else text for name, text in texts.items())
     known = " AND ".join(f'"{name}" IS NOT NULL' for name in spec.match)
     return con.execute(
-        f"SELECT _key FROM read_parquet($1) WHERE {known} QUALIFY count(*) OVER (PARTITION BY {values}) > 1",
+        f"WITH wanted AS (SELECT _key, ROW({values}) AS v FROM read_parquet($1) WHERE {known}), "
+        "twice AS (SELECT v FROM wanted GROUP BY v HAVING count(*) > 1) "
+        "SELECT _key FROM wanted WHERE v IN (SELECT v FROM twice)",
         [paths],
     ).pl()
 
@@ -191,7 +207,8 @@ def _changes(
     unknown: dict[str, str],
 ) -> pl.DataFrame:
     links = _links(target, desired["_key"].to_list())
-    base = desired.with_columns(desired_hash(desired, target.fields).reinterpret(signed=True).alias("_base"))
+    base = desired.with_columns(desired_hash(desired, target.fields).alias(HASHED))
+    base = base.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base"))
     same = _equal_to_base(target, base, links)
     others = base.join(same.select("_key"), on="_key", how="anti")
     found = target.rows(others, links.join(same.select("_key"), on="_key", how="anti"))
@@ -199,7 +216,8 @@ def _changes(
     owners = owners_of(target.session.database, target.spec, current["_target_id"].to_list())
     owners = owners.filter(~pl.col("_key").is_in(list(target.left)))
     candidates = current.join(owners.unique("_target_id"), on="_target_id", how="left")
-    matched = match(desired, links.select("_key", "_target_id"), candidates, target.spec.match, target.folded)
+    hashed = base.drop("_base")
+    matched = match(hashed, links.select("_key", "_target_id"), candidates, target.spec.match, target.folded)
     changes = plan(matched, current, rules)
     changes = _held(changes, repeated, "another record to be written has the same match values")
     if unknown:
@@ -207,7 +225,7 @@ def _changes(
         changes = _held(
             changes, doubtful, "a create whose outcome is unknown; look in the target, then link or release it"
         )
-    return changes.join(base.select("_key", "_base"), on="_key", how="left").pipe(_with_links, links)
+    return changes.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base")).pipe(_with_links, links)
 
 
 def _links(target: _Target, keys: Sequence[str]) -> pl.DataFrame:
@@ -267,10 +285,11 @@ def _taken_over(files: PlanFiles) -> list[str]:
 def _judge(session: Session, spec: SyncSpec, row: Plan, files: PlanFiles, prepared: Prepared) -> Planned:
     counts = dict.fromkeys((str(op) for op in Op), 0)
     first = 0
-    for changes in files.parts("changes"):
+    for changes in files.chosen("changes", pl.lit(True), "_op", "_reason"):
         for op, number in changes.group_by("_op").len().iter_rows():
             counts[op] += number
         first += changes.filter(pl.col("_reason").str.starts_with(FIRST_SYNC).fill_null(False)).height
+    digest = files.digest()
     counts[str(Op.INVALID)] = prepared.invalid
     blocked = _guard(spec, counts, prepared)
     summary = {
@@ -279,12 +298,12 @@ def _judge(session: Session, spec: SyncSpec, row: Plan, files: PlanFiles, prepar
         "completeness": prepared.completeness,
         "desired": prepared.desired,
         "duplicates": prepared.duplicates,
-        "parts_sha256": files.digest(),
+        "parts_sha256": digest,
     }
     with session.database.connection() as connection:
         set_plan(
             connection, row.plan_id, "blocked" if blocked else "ready", reason=blocked, summary=summary,
-            digest=files.digest(),
+            digest=digest,
         )  # fmt: skip
     return Planned(plan_id=row.plan_id, blocked=blocked, summary=summary)
 

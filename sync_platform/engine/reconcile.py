@@ -18,6 +18,7 @@ from sync_platform.engine.spec import Mode, OnLeave
 from sync_platform.model import CURSOR, KEY, READ_AT, Op
 
 GONE: Final = "_gone"
+HASHED: Final = "_desired_hash"
 _HERE: Final = "_here"
 _WHY: Final = {
     "deleted": "deleted in the source",
@@ -56,6 +57,7 @@ def plan(matched: pl.DataFrame, current: pl.DataFrame, rules: Rules) -> pl.DataF
     `current`: `_target_id`, target fields, optionally `_gone`. A linked record that is not in it (or is
     `_gone`) no longer exists in the target; a field column that is not in it is unknown and sent when it
     has a value (with a column `_base` in `matched`, the hash last written, only when the record changed).
+    `matched` may hold `_desired_hash` already (of the same fields, see `desired_hash`).
     Columns out: `_op`, `_key`, `_target_id`, `_reason`, `_cursor`, `_read_at`, `_desired_hash`, `_dedupe_key`,
     `_changed`, `_fields` (names to send), and `new:<f>`, `old:<f>` for each field. Raises ContractError for null
     or repeated keys.
@@ -64,8 +66,9 @@ def plan(matched: pl.DataFrame, current: pl.DataFrame, rules: Rules) -> pl.DataF
     refuse_bad_keys(current, TARGET_ID, "target records")
     fields = [name for name in rules.fields if name in matched.columns]
     told = _current(current, matched, fields)
-    hashed = matched.with_columns(desired_hash(matched, fields).alias("_desired_hash"))
-    joined = hashed.join(told, on=TARGET_ID, how="left", maintain_order="left")
+    if HASHED not in matched.columns:
+        matched = matched.with_columns(desired_hash(matched, fields).alias(HASHED))
+    joined = matched.join(told, on=TARGET_ID, how="left", maintain_order="left")
     joined = joined.with_columns(
         _here=pl.col(_HERE).fill_null(False),
         **{f"differs:{name}": _differs(name, current, matched, rules) for name in fields},
@@ -116,7 +119,7 @@ def plan_left(left: pl.DataFrame, current: pl.DataFrame, rules: Rules, taken: Co
     )
     decided = known.with_columns(_choose(known, cases))
     empty = pl.lit([], dtype=pl.List(pl.String)).alias("_fields")
-    return _shaped(decided.with_columns(pl.lit(None, dtype=pl.UInt64).alias("_desired_hash"), empty), fields)
+    return _shaped(decided.with_columns(pl.lit(None, dtype=pl.UInt64).alias(HASHED), empty), fields)
 
 
 def _left(more: str) -> Callable[[], pl.Expr]:
@@ -162,7 +165,7 @@ def _differs(name: str, current: pl.DataFrame, matched: pl.DataFrame, rules: Rul
         if rules.mode == "fill_empty":
             return pl.lit(False)
         moved = (
-            pl.col("_base").cast(pl.UInt64, wrap_numerical=True).ne_missing(pl.col("_desired_hash"))
+            pl.col("_base").cast(pl.UInt64, wrap_numerical=True).ne_missing(pl.col(HASHED))
             if "_base" in matched.columns
             else pl.lit(True)
         )
@@ -262,7 +265,7 @@ def _shaped(decided: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
     """The columns of a plan, in order."""
     missing = [pl.lit(None, dtype=t).alias(n) for n, t in _CARRIED.items() if n not in decided.columns]
     return decided.with_columns(missing).select(
-        "_op", KEY, TARGET_ID, "_reason", CURSOR, READ_AT, "_desired_hash", "_dedupe_key", "_changed", "_fields",
+        "_op", KEY, TARGET_ID, "_reason", CURSOR, READ_AT, HASHED, "_dedupe_key", "_changed", "_fields",
         *[pl.col(name).alias(f"new:{name}") for name in fields],
         *[f"old:{name}" for name in fields],
     )  # fmt: skip

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
+import psycopg
 
 from sync_platform.ledger.copying import copy_out
 
@@ -29,32 +30,53 @@ def links_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.Data
     Columns: `_key`, `_target_id`, `_base` (hash last written; null when another sync made the
     identity), `_link_cursor`, `_link_read_at`.
     """
+    if not keys:
+        return pl.DataFrame(schema=LINKS)
+    own = """
+        SELECT k.key, l.target_id, l.base, l.version_cursor, l.version_read_at
+        FROM unnest(%(keys)s::text[]) AS k(key) JOIN sync.links l ON l.sync = %(sync)s AND l.source_key = k.key"""
     query = """
         SELECT k.key, coalesce(l.target_id, i.target_id), l.base, l.version_cursor, l.version_read_at
         FROM unnest(%(keys)s::text[]) AS k(key)
         LEFT JOIN sync.links l ON l.sync = %(sync)s AND l.source_key = k.key
-        LEFT JOIN sync.identities i
-               ON i.source_connection = %(source_connection)s AND i.source_object = %(source_object)s
-              AND i.source_key = k.key
-              AND i.target_connection = %(target_connection)s AND i.target_object = %(target_object)s
+        LEFT JOIN LATERAL (
+            SELECT o.target_id FROM sync.links o WHERE o.source_key = k.key AND o.sync = ANY(%(others)s)
+            ORDER BY o.updated_at DESC LIMIT 1) i ON l.target_id IS NULL
         WHERE l.target_id IS NOT NULL
            OR (i.target_id IS NOT NULL AND NOT EXISTS (
                   SELECT 1 FROM sync.links o
                   WHERE o.sync = %(sync)s AND o.target_id = i.target_id AND o.source_key <> k.key))"""
     with database.connection() as connection:
-        return copy_out(connection, query, {"keys": list(keys), **_names(spec)}, LINKS)
+        sync, others = _speaking(connection, spec)
+        return copy_out(
+            connection, query if others else own, {"keys": list(keys), "sync": sync, "others": others}, LINKS
+        )
 
 
 def has_links(database: Database, spec: SyncSpec) -> bool:
-    """Whether this pair of objects has any link or identity yet; a first load has none."""
-    query = """
-        SELECT EXISTS (SELECT 1 FROM sync.links WHERE sync = %(sync)s)
-            OR EXISTS (SELECT 1 FROM sync.identities
-                       WHERE source_connection = %(source_connection)s AND source_object = %(source_object)s
-                         AND target_connection = %(target_connection)s AND target_object = %(target_object)s)"""
+    """Whether this pair of objects may have a link or an identity yet; before the first one was made it has none."""
     with database.connection() as connection:
-        row = connection.execute(query, _names(spec)).fetchone()
-        return bool(row and row[0])
+        own = connection.execute("SELECT 1 FROM sync.pairs WHERE sync = %s", (spec.name,)).fetchone()
+        return own is not None or bool(_speaking(connection, spec)[1])
+
+
+def _speaking(connection: psycopg.Connection[Any], spec: SyncSpec) -> tuple[str | None, list[str]]:
+    """The sync whose links count as this one's own, and the others that link the same two objects.
+
+    What those linked is an identity for this one, too. A sync that was pointed to other objects since
+    has no links of its own: the ids it remembers are those of other records.
+    """
+    found = connection.execute(
+        """SELECT sync, (source_connection, source_object, target_connection, target_object)
+                        = (%(source_connection)s, %(source_object)s, %(target_connection)s, %(target_object)s)
+           FROM sync.pairs
+           WHERE sync = %(sync)s
+              OR (source_connection = %(source_connection)s AND source_object = %(source_object)s
+                  AND target_connection = %(target_connection)s AND target_object = %(target_object)s)""",
+        names_of(spec),
+    ).fetchall()
+    same = {str(sync): bool(equal) for sync, equal in found}
+    return spec.name if same.pop(spec.name, True) else None, list(same)
 
 
 def owners_of(database: Database, spec: SyncSpec, target_ids: Sequence[str]) -> pl.DataFrame:
@@ -83,7 +105,8 @@ def members_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.Da
         )
 
 
-def _names(spec: SyncSpec) -> dict[str, str]:
+def names_of(spec: SyncSpec) -> dict[str, str]:
+    """The sync and its two objects, as parameters of a statement."""
     return {
         "sync": spec.name,
         "source_connection": spec.source.connection,

@@ -66,6 +66,14 @@ class PlanFiles:
         for path in self.paths(kind):
             yield pl.read_parquet(path)
 
+    def chosen(self, kind: str, wanted: pl.Expr, *columns: str) -> Iterator[pl.DataFrame]:
+        """The rows of each part that a predicate chooses, where there are any; all columns, or only these."""
+        for path in self.paths(kind):
+            rows = pl.scan_parquet(path).filter(wanted)
+            found = (rows.select(columns) if columns else rows).collect()
+            if found.height:
+                yield found
+
     def digest(self) -> str:
         """A digest over the bytes of every part with changes."""
         total = hashlib.sha256()

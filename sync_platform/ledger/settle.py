@@ -13,6 +13,7 @@ import polars as pl
 import psycopg
 
 from sync_platform.ledger.copying import copy_in
+from sync_platform.ledger.links import names_of
 
 if TYPE_CHECKING:
     from sync_platform.engine.spec import SyncSpec
@@ -52,13 +53,18 @@ _OUTCOMES = """
            reason, resolution, request_id
     FROM settling"""
 
-_IDENTITIES = """
-    INSERT INTO sync.identities (source_connection, source_object, source_key, target_connection, target_object,
-                                 target_id)
-    SELECT %(source_connection)s, %(source_object)s, source_key, %(target_connection)s, %(target_object)s, target_id
-    FROM settling WHERE status IN ('applied', 'noop') AND op IN ('create', 'update', 'skip') AND target_id IS NOT NULL
-    ON CONFLICT (source_connection, source_object, source_key, target_connection, target_object) DO UPDATE
-       SET target_id = excluded.target_id WHERE identities.target_id <> excluded.target_id"""
+# Which objects a sync links; a sync that was pointed to others forgets what it linked before.
+_PAIR = """
+    SELECT (source_connection, source_object, target_connection, target_object)
+           = (%(source_connection)s, %(source_object)s, %(target_connection)s, %(target_object)s)
+    FROM sync.pairs WHERE sync = %(sync)s"""
+_OTHER_LINKS = "DELETE FROM sync.links WHERE sync = %(sync)s"
+_NEW_PAIR = """
+    INSERT INTO sync.pairs (sync, source_connection, source_object, target_connection, target_object)
+    VALUES (%(sync)s, %(source_connection)s, %(source_object)s, %(target_connection)s, %(target_object)s)
+    ON CONFLICT (sync) DO UPDATE
+       SET source_connection = excluded.source_connection, source_object = excluded.source_object,
+           target_connection = excluded.target_connection, target_object = excluded.target_object"""
 
 # What was superseded meanwhile does not take the link back to the older version.
 _LINKS = """
@@ -72,30 +78,15 @@ _LINKS = """
           OR (l.version_cursor, coalesce(l.version_read_at, 0))
              <= (excluded.version_cursor, coalesce(excluded.version_read_at, 0))"""
 
-# Who had the target record before is nobody's there any more, unless another sync links the two as well.
+# Who had the target record before is nobody's there any more.
 _TAKEN_OVER = """
-    WITH lost AS (
-        DELETE FROM sync.links l USING settling s
-        WHERE l.sync = %(sync)s AND l.target_id = s.target_id AND l.source_key <> s.source_key
-          AND s.status IN ('applied', 'noop') AND s.op IN ('update', 'skip')
-        RETURNING l.source_key, l.target_id)
-    DELETE FROM sync.identities i USING lost
-    WHERE i.source_connection = %(source_connection)s AND i.source_object = %(source_object)s
-      AND i.source_key = lost.source_key AND i.target_connection = %(target_connection)s
-      AND i.target_object = %(target_object)s AND i.target_id = lost.target_id
-      AND NOT EXISTS (SELECT 1 FROM sync.links o WHERE o.sync <> %(sync)s AND o.source_key = lost.source_key
-                      AND o.target_id = lost.target_id)"""
+    DELETE FROM sync.links l USING settling s
+    WHERE l.sync = %(sync)s AND l.target_id = s.target_id AND l.source_key <> s.source_key
+      AND s.status IN ('applied', 'noop') AND s.op IN ('update', 'skip')"""
 
 _UNLINKED = """
     DELETE FROM sync.links l USING settling s
     WHERE l.sync = %(sync)s AND l.source_key = s.source_key
-      AND s.status IN ('applied', 'noop') AND s.op IN ('delete', 'archive')"""
-
-_UNIDENTIFIED = """
-    DELETE FROM sync.identities i USING settling s
-    WHERE i.source_connection = %(source_connection)s AND i.source_object = %(source_object)s
-      AND i.source_key = s.source_key AND i.target_connection = %(target_connection)s
-      AND i.target_object = %(target_object)s
       AND s.status IN ('applied', 'noop') AND s.op IN ('delete', 'archive')"""
 
 _INTENTS = "DELETE FROM sync.intents i USING settling s WHERE i.token = s.token AND s.status <> 'unknown'"
@@ -128,14 +119,18 @@ _HELD = """
        SET kind = CASE WHEN h.kind = 'unknown' THEN h.kind ELSE excluded.kind END,  -- until a person or a look-up knows
            reason = excluded.reason, detail = excluded.detail"""
 
+_WAITING = """
+    SELECT EXISTS (SELECT 1 FROM sync.dead_letters WHERE sync = %(sync)s AND state IN ('open', 'retry'))
+        OR EXISTS (SELECT 1 FROM sync.held WHERE sync = %(sync)s)"""
+
 _LINKING = ("create", "update", "skip")
+#: The rows that make or renew a link.
+_LINKED = pl.col("status").is_in(["applied", "noop"]) & pl.col("op").is_in(_LINKING) & pl.col("target_id").is_not_null()
 #: Each statement with the ops it is about: a million creates need no look for what a delete leaves behind.
 _STATEMENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    (_IDENTITIES, _LINKING),
     (_TAKEN_OVER, ("update", "skip")),
     (_LINKS, _LINKING),
     (_UNLINKED, ("delete", "archive")),
-    (_UNIDENTIFIED, ("delete", "archive")),
     (_INTENTS, ("create",)),
     (_LETTERS_SETTLED, ()),
     (_LETTERS, ()),
@@ -162,17 +157,15 @@ def settle(
     """
     if rows.is_empty():
         return
-    names = {
-        "sync": spec.name,
-        "run_id": run_id,
-        "plan_id": plan_id,
-        "lane": lane,
-        "config_hash": spec.config_hash(),
-        "source_connection": spec.source.connection,
-        "source_object": spec.source.object,
-        "target_connection": spec.target.connection,
-        "target_object": spec.target.object,
-    }
+    names = names_of(spec) | {
+        "run_id": run_id, "plan_id": plan_id, "lane": lane, "config_hash": spec.config_hash()
+    }  # fmt: skip
+    if not rows.filter(_LINKED).is_empty():
+        _remember_pair(connection, names)
+    if not record_outcomes:
+        rows = _without_new_links(connection, names, rows)
+        if rows.is_empty():
+            return
     connection.execute(_TABLE)
     copy_in(connection, "settling", rows.select(list(SETTLED)))
     connection.execute("ANALYZE settling")
@@ -184,6 +177,38 @@ def settle(
     for statement, ops in _STATEMENTS:
         if not ops or present.intersection(ops):
             connection.execute(statement, names)
+
+
+def _remember_pair(connection: psycopg.Connection[Any], names: dict[str, str]) -> None:
+    known = connection.execute(_PAIR, names).fetchone()
+    if known is not None and known[0]:
+        return
+    if known is not None:
+        connection.execute(_OTHER_LINKS, names)
+    connection.execute(_NEW_PAIR, names)
+
+
+def _without_new_links(connection: psycopg.Connection[Any], names: dict[str, str], rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows left after many creates went straight into the table of links, which is all there is to do for them.
+
+    That needs that no letter, hold or intent of theirs waits, and that the table takes them as new.
+    """
+    new = _LINKED & (pl.col("op") == "create") & pl.col("token").is_null()
+    fresh = rows.filter(new)
+    if fresh.height < _MANY:
+        return rows
+    waiting = connection.execute(_WAITING, names).fetchone()
+    if waiting is None or waiting[0]:
+        return rows
+    links = fresh.sort("source_key").select(
+        pl.lit(names["sync"]).alias("sync"), "source_key", "target_id", "base", "version_cursor", "version_read_at"
+    )
+    try:
+        with connection.transaction():
+            copy_in(connection, "sync.links", links)
+    except psycopg.errors.UniqueViolation:  # some were linked before
+        return rows
+    return rows.filter(~new)
 
 
 def settled_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:

@@ -6,11 +6,18 @@ door and `log` show both as one.
 
 from __future__ import annotations
 
+import datetime as dt
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from sync_platform.errors import AccessError
+from sync_platform.staging.lake import literal
+
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import duckdb
 
     from sync_platform.staging.lake import Lake
@@ -26,25 +33,48 @@ def write_lake_outcomes(
     `settled` has the columns of `ledger.settle.SETTLED`; `rows` the plan's `old:` and `new:` columns.
     """
     values = [name for name in rows.columns if name.startswith(("old:", "new:"))]
+    told = rows.select(pl.col("_key").alias("source_key"), *values)
+    outcomes = settled.select("source_key", "target_id", "op", "status", "reason")
+    alike = told["source_key"].equals(outcomes["source_key"])
     frame = (
-        settled.select("source_key", "target_id", "op", "status", "reason")
-        .join(rows.select(pl.col("_key").alias("source_key"), *values), on="source_key", how="left")
-        .with_columns(run_id=pl.lit(run_id), plan_id=pl.lit(plan_id), part=pl.lit(part))
+        pl.concat([outcomes, told.drop("source_key")], how="horizontal")
+        if alike
+        else outcomes.join(told, on="source_key", how="left")
+    ).with_columns(
+        time=pl.lit(dt.datetime.now(dt.UTC)), run_id=pl.lit(run_id), plan_id=pl.lit(plan_id), part=pl.lit(part)
     )
-    with lake.connect() as con:
-        table = f'lake."{SCHEMA}"."{sync}"'
-        con.register("_outcome_rows", frame.to_arrow())
+    file = lake.db.home.lake / SCHEMA / sync / f"{uuid.uuid4()}.parquet"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        frame.write_parquet(file, compression="lz4")
+    except (OSError, pl.exceptions.ComputeError) as error:
+        raise AccessError(f"{file} cannot be written: {error}", mend="free some space, then run again") from error
+    with lake.errors(), lake.connect() as con:
         con.begin()
-        con.execute(f'CREATE SCHEMA IF NOT EXISTS lake."{SCHEMA}"')
-        con.execute(f"CREATE TABLE IF NOT EXISTS {table} AS SELECT now() AS time, * FROM _outcome_rows WITH NO DATA")
-        present = {row[0] for row in con.execute(f"SELECT name FROM pragma_table_info('{table}')").fetchall()}
-        for name, kind in con.execute("SELECT column_name, column_type FROM (DESCRIBE _outcome_rows)").fetchall():
-            if name not in present:
-                con.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" {kind}')
-        con.execute(f"DELETE FROM {table} WHERE plan_id = ? AND part = ?", [plan_id, part])
-        con.execute(f"INSERT INTO {table} BY NAME SELECT now() AS time, * FROM _outcome_rows")
+        if not _register(con, sync, file, (plan_id, part)):
+            file.unlink()
         con.commit()
-        con.unregister("_outcome_rows")
+
+
+def _register(con: duckdb.DuckDBPyConnection, sync: str, file: Path, part: tuple[str, str]) -> bool:
+    """Makes a file part of the sync's table, in the open transaction; False when its rows had to be copied."""
+    table, source = f'lake."{SCHEMA}"."{sync}"', f"read_parquet({literal(str(file))})"
+    con.execute(f'CREATE SCHEMA IF NOT EXISTS lake."{SCHEMA}"')
+    con.execute(f"CREATE TABLE IF NOT EXISTS {table} AS SELECT * FROM {source} WITH NO DATA")
+    present = dict(con.execute(f"SELECT name, type FROM pragma_table_info('{table}')").fetchall())
+    given = dict(con.execute(f"SELECT column_name, column_type FROM (DESCRIBE FROM {source})").fetchall())
+    for name in given.keys() - present.keys():
+        con.execute(f'ALTER TABLE {table} ADD COLUMN "{name}" {given[name]}')
+    if con.execute(f"SELECT 1 FROM {table} WHERE plan_id = ? AND part = ? LIMIT 1", part).fetchone():
+        con.execute(f"DELETE FROM {table} WHERE plan_id = ? AND part = ?", part)
+    if any(kind != present.get(name, kind) for name, kind in given.items()):  # the target's types changed since
+        con.execute(f"INSERT INTO {table} BY NAME SELECT * FROM {source}")
+        return False
+    con.execute(
+        f"CALL ducklake_add_data_files('lake', {literal(sync)}, {literal(str(file))}, schema => {literal(SCHEMA)},"
+        " allow_missing => true)"
+    )
+    return True
 
 
 def lake_outcomes_of(con: duckdb.DuckDBPyConnection, sync: str, key: str) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from sync_platform.connectors.connector import Connector
 from sync_platform.connectors.postgres import reading
 from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.marker import Markers
-from sync_platform.connectors.postgres.session import Server, literal
+from sync_platform.connectors.postgres.session import Server, identifier, literal
 from sync_platform.connectors.postgres.writing import apply_part, text_of
 from sync_platform.connectors.sql import Table, TableOptions, translate
 from sync_platform.crash import crash_point
@@ -215,6 +215,13 @@ class Postgres(Connector):
         """Whether the delivery's marker is in the database."""
         with self.server().session() as session:
             return self._markers_of().seen(session, delivery)
+
+    def is_empty(self, stream: str) -> bool:
+        """Whether the table holds no row at this moment."""
+        table = self.table(stream)
+        sql = f"SELECT NOT EXISTS (SELECT 1 FROM {identifier(table.schema, table.name)}) AS empty"
+        with self.server().session() as session:
+            return bool(session.rows(sql, f"looking into {table}")["empty"][0].as_py())
 
     def _markers_of(self) -> Markers:
         return self._markers.setdefault(self.schema_name, Markers(self.schema_name))

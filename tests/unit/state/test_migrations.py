@@ -23,6 +23,7 @@ WANTED = {
     "identities": "source_connection source_object source_key target_connection target_object target_id merged_into "
     "created_at",
     "links": "sync source_key target_id base version_cursor version_read_at updated_at",
+    "pairs": "sync source_connection source_object target_connection target_object",
     "members": "sync source_key dedupe_key",
     "claims": "target_connection target_object target_key owner lease_until",
     "intents": "token sync plan_id run_id source_key op target_connection target_object target_id match fields "
