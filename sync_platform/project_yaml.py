@@ -42,12 +42,7 @@ def read_documents(path: Path, *, shown: str) -> Iterator[tuple[dict[str, Any], 
 def _collect(node: yaml.Node, path: str, lines: dict[str, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            text = (
-                str(yaml.SafeLoader.bool_values[key.value.lower()])
-                if key.tag == "tag:yaml.org,2002:bool"
-                else str(key.value)
-            )  # as the loaded key reads
-            inner = f"{path}.{text}" if path else text
+            inner = f"{path}.{_text(key)}" if path else _text(key)
             lines[inner] = key.start_mark.line + 1
             _collect(value, inner, lines)
     elif isinstance(node, yaml.SequenceNode):
@@ -55,6 +50,13 @@ def _collect(node: yaml.Node, path: str, lines: dict[str, int]) -> None:
             inner = f"{path}.{number}"
             lines[inner] = item.start_mark.line + 1
             _collect(item, inner, lines)
+
+
+def _text(key: yaml.Node) -> str:
+    """A key as the loaded document has it: a bare `Yes` is True there."""
+    if key.tag == "tag:yaml.org,2002:bool":
+        return str(yaml.SafeLoader.bool_values[key.value.lower()])
+    return str(key.value)
 
 
 def validated(model: type[Model], document: dict[str, Any], place: Place) -> Model:

@@ -145,7 +145,7 @@ class GuardRules(Strict):
         None,
         ge=0,
         le=1,
-        description="A larger share of invalid records blocks the plan (fewer than 10 never do): 5% or 0.05",
+        description="A larger share of invalid records, ten at least, blocks the plan: 5% or 0.05",
     )
 
 
