@@ -47,7 +47,7 @@ imports: setup ## import-linter: which part may know which
 bench: setup ## measure against peers, side by side
 	@$(BIN)/python -m tests.bench
 
-kills: setup ## kill -9 at every crash point
+kills: setup ## kill -9 at ten crash points
 	@$(BIN)/python -m pytest tests/chaos -n 2 -k crash_point
 
 chaos: setup ## kills at crash points, held calls, random moments; faults; restarts

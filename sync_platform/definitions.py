@@ -16,6 +16,7 @@ from dagster.components.core.component_tree import ComponentTree
 from sync_platform.components.installation import Installation
 from sync_platform.components.source import staging_definitions, staging_key
 from sync_platform.components.sync import streams_read
+from sync_platform.components.upkeep import upkeep_definitions
 from sync_platform.engine.spec import Endpoint
 from sync_platform.project import PROJECT_VARIABLE, Project
 
@@ -35,6 +36,7 @@ def load(project: Project) -> dg.Definitions:
         warnings.filterwarnings("ignore", category=noise)
     declared = dg.Definitions.merge(
         ComponentTree.for_project(project.root).build_defs(),
+        upkeep_definitions(),
         dg.Definitions(resources={"installation": Installation()}, executor=dg.in_process_executor),
     )
     known = {

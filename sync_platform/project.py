@@ -72,7 +72,7 @@ class Project:
             if not separator:
                 raise ConfigError(
                     f"{text!r} is not KEY=value",
-                    file=str(path),
+                    file=path.name,
                     line=number,
                     mend="write KEY=value, no export, no quotes",
                 )
@@ -113,7 +113,9 @@ class Project:
             try:
                 module = importlib.import_module(f"resources.{path.stem}")
             except ImportError as error:
-                raise ConfigError(f"resources/{path.name} cannot be imported: {error}", file=str(path)) from error
+                raise ConfigError(
+                    f"it cannot be imported: {error}", file=f"resources/{path.name}", mend="correct that import"
+                ) from error
             found |= {name: value for name, value in vars(module).items() if isinstance(value, Connector)}
         return found
 
@@ -159,8 +161,9 @@ class Project:
         from sync_platform.project_yaml import read_documents
 
         for path in sorted((self.root / "assets").rglob("defs.yaml")):
-            for document, lines in read_documents(path):
-                yield path, document, Place(file=str(path.relative_to(self.root)), lines=lines)
+            shown = str(path.relative_to(self.root))
+            for document, lines in read_documents(path, shown=shown):
+                yield path, document, Place(file=shown, lines=lines)
 
     @cached_property
     def syncs(self) -> Mapping[str, DeclaredSync]:

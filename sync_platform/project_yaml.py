@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def read_documents(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, int]]]:
-    """Each document of a YAML file with the line of each of its keys (dotted paths)."""
+def read_documents(path: Path, *, shown: str) -> Iterator[tuple[dict[str, Any], dict[str, int]]]:
+    """Each document of a YAML file with the line of each of its keys (dotted paths); errors call the file `shown`."""
     text = path.read_text(encoding="utf-8")
     try:
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
@@ -27,13 +27,13 @@ def read_documents(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, int]]
         mark = getattr(error, "problem_mark", None)
         raise ConfigError(
             f"not valid YAML: {getattr(error, 'problem', None) or error}",
-            file=str(path),
+            file=shown,
             line=mark.line + 1 if mark else None,
             mend="check indentation, quotes and brackets at that line",
         ) from error
     for node, value in zip(nodes, values, strict=True):
         if not isinstance(value, dict):
-            raise ConfigError("a component is a mapping with `type` and `attributes`", file=str(path), line=1)
+            raise ConfigError("a component is a mapping with `type` and `attributes`", file=shown, line=1)
         lines = {"": node.start_mark.line + 1}
         _collect(node, "", lines)
         yield value, lines
@@ -42,7 +42,7 @@ def read_documents(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, int]]
 def _collect(node: yaml.Node, path: str, lines: dict[str, int]) -> None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            inner = f"{path}.{key.value}" if path else str(key.value)
+            inner = f"{path}.{_text(key)}" if path else _text(key)
             lines[inner] = key.start_mark.line + 1
             _collect(value, inner, lines)
     elif isinstance(node, yaml.SequenceNode):
@@ -50,6 +50,13 @@ def _collect(node: yaml.Node, path: str, lines: dict[str, int]) -> None:
             inner = f"{path}.{number}"
             lines[inner] = item.start_mark.line + 1
             _collect(item, inner, lines)
+
+
+def _text(key: yaml.Node) -> str:
+    """A key as the loaded document has it: a bare `Yes` is True there."""
+    if key.tag == "tag:yaml.org,2002:bool":
+        return str(yaml.SafeLoader.bool_values[key.value.lower()])
+    return str(key.value)
 
 
 def validated(model: type[Model], document: dict[str, Any], place: Place) -> Model:

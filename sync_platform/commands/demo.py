@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sync_platform.commands.output import Output
-from sync_platform.errors import SyncError
+from sync_platform.errors import BlockedError, SyncError
 from sync_platform.home import Home
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ def _run(environment: dict[str, str]) -> dict[str, Any]:
     except ValueError:
         raise SyncError(f"`run` printed no report (exit {done.returncode})") from None
     if done.returncode not in (0, 1):
-        raise SyncError(f"`run` ended with {done.returncode}: {answer['error']['message']}")
+        told = f"`run` ended with {done.returncode}: {answer['error']['message']}"
+        kind = BlockedError if done.returncode == BlockedError.exit_code else SyncError
+        raise kind(told, mend=answer["error"]["mend"])
     report: dict[str, Any] = answer
     return report
 

@@ -54,7 +54,7 @@ def from_json_file(project: Project, path: Path) -> dict[str, Any]:
     folder = project.root / "assets" / name
     if (folder / "defs.yaml").exists():
         raise ConfigError(
-            f"the sync {name!r} exists already", file=str(folder / "defs.yaml"), mend='give the JSON another "name"'
+            f"the sync {name!r} exists already", file=f"assets/{name}/defs.yaml", mend='give the JSON another "name"'
         )
     text = yaml.safe_dump(
         {"type": "sync_platform.Sync", "attributes": attributes}, sort_keys=False, allow_unicode=True, width=110

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
@@ -96,7 +97,7 @@ class ValueMapRule(Strict):
     """Translate values: `{from: Status, values: {Open: lead}, default: lead}`."""
 
     from_: str = Field(alias="from", description="SQL over source fields")
-    values: dict[str, str | None]
+    values: dict[str, str | None] = Field(json_schema_extra={"propertyNames": {"type": "string"}})
     default: str | None = None
 
 
@@ -141,7 +142,10 @@ class GuardRules(Strict):
 
     max_deletes: int | None = Field(10, ge=0)
     max_invalid: Annotated[float | None, BeforeValidator(_percentage), WithJsonSchema(_SHARE)] = Field(
-        None, ge=0, le=1, description="A larger share of invalid records blocks the plan: 5% or 0.05"
+        None,
+        ge=0,
+        le=1,
+        description="A larger share of invalid records, ten at least, blocks the plan: 5% or 0.05",
     )
 
 
@@ -170,6 +174,21 @@ class SyncAttributes(Strict):
     on_target_delete: Literal["recreate", "hold", "ignore"] = "recreate"
     errors: ErrorRules = Field(default_factory=ErrorRules)
     guards: GuardRules = Field(default_factory=GuardRules)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _texts_are_quoted(cls, data: Any) -> Any:
+        """YAML reads a bare yes, no, on or off as true or false: what was written is lost, so it must be quoted."""
+        mapping = data.get("mapping") if isinstance(data, dict) else None
+        for path, value in _texts(mapping) if isinstance(mapping, dict) else ():
+            if isinstance(value, bool):
+                raise WrongKeyError(
+                    f"YAML reads a bare yes, no, on, off, true or false as {str(value).lower()!r}, not as text; "
+                    "put it in quotes, e.g. 'Yes'",
+                    ("mapping", *path),
+                    value,
+                )
+        return data
 
     @model_validator(mode="after")
     def _match_is_mapped(self) -> SyncAttributes:
@@ -208,6 +227,21 @@ class SyncAttributes(Strict):
             ),
             guards=Guards(max_deletes=self.guards.max_deletes, max_invalid=self.guards.max_invalid),
         )
+
+
+def _texts(mapping: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], object]]:
+    """Whatever must be text in a mapping, with its path: target fields, expressions, a value map's keys and values."""
+    for field, rule in mapping.items():
+        yield (str(field),), field
+        if not isinstance(rule, dict):
+            yield (str(field),), rule
+            continue
+        yield from (((str(field), str(key)), key) for key in rule)
+        values = rule.get("values")
+        for given, wanted in values.items() if isinstance(values, dict) else ():
+            yield (str(field), "values", str(given)), given
+            yield (str(field), "values", str(given)), wanted
+        yield (str(field), "default"), rule.get("default")
 
 
 def _rule(rule: Any, connection: str) -> FieldRule:

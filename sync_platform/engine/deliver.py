@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 from sync_platform.connectors.connector import BulkTarget
 from sync_platform.crash import crash_point
 from sync_platform.engine.bulk import BulkDelivery
+from sync_platform.engine.reconcile import TAKEN_OVER
 from sync_platform.engine.recover import recover
 from sync_platform.engine.report import Measured, Tally, build_report, counts_of, missing_required, resolution_for
 from sync_platform.engine.rowwise import RowwiseDelivery
@@ -192,7 +193,7 @@ def _needless(files: PlanFiles, waiting: list[str]) -> list[str]:
 
 def _not_handed_over(files: PlanFiles) -> list[str]:
     """The records that left and whose target record another one was to take over (it may have been refused)."""
-    going_on = (pl.col("_op") == str(Op.SKIP)) & pl.col("_reason").str.ends_with("its target record goes on")
+    going_on = (pl.col("_op") == str(Op.SKIP)) & pl.col("_reason").str.ends_with(TAKEN_OVER)
     return [key for part in files.chosen("changes", going_on, "_key") for key in part["_key"]]
 
 

@@ -33,6 +33,9 @@ FIRST_SYNC = "first sync"
 #: Would-be creates of one part that are looked up in a staged target, too (it may lag by seconds); with more of them
 #: the plan trusts what was staged a moment ago, and delivery looks each up anyway before it creates.
 FOUND_AT_MOST = 1_000
+#: So few invalid records never block a plan, whatever their share: each is set aside with its reason, and a sync that
+#: brings one new record at a time must not stop for the first bad one.
+FEW_INVALID = 10
 
 
 @dataclass
@@ -313,11 +316,11 @@ def _guard(spec: SyncSpec, counts: dict[str, int], prepared: Prepared) -> str | 
     removed = counts[str(Op.DELETE)] + counts[str(Op.ARCHIVE)]
     if spec.guards.max_deletes is not None and removed > spec.guards.max_deletes:
         return f"it deletes or archives {removed} records, more than max_deletes {spec.guards.max_deletes}"
-    if spec.guards.max_invalid is not None and prepared.desired:
+    if spec.guards.max_invalid is not None and prepared.invalid >= FEW_INVALID:
         share = prepared.invalid / prepared.desired
         if share > spec.guards.max_invalid:
             return (
-                f"{prepared.invalid} of {prepared.desired} records ({share:.0%}) fail the contract, "
-                f"more than max_invalid {spec.guards.max_invalid:.0%}"
+                f"{prepared.invalid} of {prepared.desired} records ({share:.1%}) fail the contract, "
+                f"more than max_invalid {spec.guards.max_invalid:.1%}"
             )
     return None

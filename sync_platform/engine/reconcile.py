@@ -19,6 +19,8 @@ from sync_platform.model import CURSOR, KEY, READ_AT, Op
 
 GONE: Final = "_gone"
 HASHED: Final = "_desired_hash"
+#: How the reason ends of a record that left while another one goes on as its target record (`deliver` asks for it).
+TAKEN_OVER: Final = "; its target record goes on"
 _HERE: Final = "_here"
 _WHY: Final = {
     "deleted": "deleted in the source",
@@ -110,7 +112,7 @@ def plan_left(left: pl.DataFrame, current: pl.DataFrame, rules: Rules, taken: Co
     gone = pl.col(GONE).fill_null(False) | pl.col(_HERE).is_null()
     cases: list[_Case] = [
         (pl.col(TARGET_ID).is_null(), Op.SKIP, _left("; it was never written")),
-        (pl.col(TARGET_ID).is_in(list(taken)), Op.SKIP, _left("; its target record goes on")),
+        (pl.col(TARGET_ID).is_in(list(taken)), Op.SKIP, _left(TAKEN_OVER)),
         (gone, Op.SKIP, _left("; the target record is gone already")),
         (pl.lit(True), op, _left("; kept in the target" if op is Op.SKIP else "")),
     ]

@@ -191,4 +191,8 @@ def refuse_undeliverable(plan: Plan, now: dt.datetime) -> None:
         "expired": "it expired",
         "settled": "it was delivered already",
     }[plan.state]
-    raise BlockedError(f"plan {plan.plan_id} of {plan.sync} is not delivered: {why}", mend="make a new plan")
+    guarded = "correct the records, or raise the limit under `guards` if this is meant"
+    raise BlockedError(
+        f"plan {plan.plan_id} of {plan.sync} is not delivered: {why}",
+        mend=guarded if plan.state == "blocked" else "make a new plan",
+    )

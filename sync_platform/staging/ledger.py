@@ -94,6 +94,13 @@ def to_join(
     return _load(row, joined=True) if row else None
 
 
+def streams_loaded(db: Database) -> list[tuple[str, str]]:
+    """Every (connection, stream) that was ever staged, whether or not the project still names it."""
+    with db.connection() as pg:
+        rows = pg.execute("SELECT DISTINCT connection, stream FROM sync.loads ORDER BY 1, 2").fetchall()
+    return [(str(connection), str(stream)) for connection, stream in rows]
+
+
 def _load(row: tuple[object, ...], *, joined: bool) -> StagedLoad:
     load_id, read, changed, deleted, seq_to, complete, started_at, finished_at = row
     assert isinstance(started_at, dt.datetime)

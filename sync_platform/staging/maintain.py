@@ -7,39 +7,81 @@ and one made after are the same.
 from __future__ import annotations
 
 import datetime as dt
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from sync_platform.errors import TransientError
 from sync_platform.staging.lake import CATALOG, Lake, literal
+from sync_platform.staging.ledger import streams_loaded
 from sync_platform.staging.load import lock_name
 from sync_platform.staging.merge import retried
+from sync_platform.staging.outcomes import SCHEMA as OUTCOMES
 from sync_platform.staging.tables import exists
 
 if TYPE_CHECKING:
     import duckdb
+
+    from sync_platform.state.database import Connection
 
 #: A file with a larger part of deleted rows is rewritten without them.
 REWRITE_AT: Final = 0.1
 KEEP: Final = dt.timedelta(days=1)
 
 
+#: How long `upkeep` waits for whoever is writing a table before it leaves the table for the next time.
+PATIENCE: Final = dt.timedelta(minutes=1)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upkeep:
+class Expired:
     """What `expire` removed."""
 
     snapshots: int
     files: int
 
 
-def compact(lake: Lake, connection: str, stream: str) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upkeep:
+    """What one `upkeep` did. Tables are "<connection>/<stream>" and "_outcomes/<sync>"; `busy` ones were locked."""
+
+    compacted: tuple[str, ...]
+    busy: tuple[str, ...]
+    expired: Expired
+
+
+def upkeep(lake: Lake, *, keep: dt.timedelta = KEEP, patience: dt.timedelta = PATIENCE) -> Upkeep:
+    """Compacts every staged stream and every sync's outcomes, each under its lock, then expires.
+
+    A table that is being written for longer than `patience` is left for the next time.
+    """
+    work = {"/".join(one): partial(compact, lake, *one) for one in streams_loaded(lake.db)}
+    work |= {f"{OUTCOMES}/{sync}": partial(compact_outcomes, lake, sync) for sync in _with_outcomes(lake)}
+    compacted, busy = [], []
+    for name, run in work.items():
+        try:
+            run(patience=patience)
+        except TransientError:  # locked
+            busy.append(name)
+        else:
+            compacted.append(name)
+    return Upkeep(compacted=tuple(compacted), busy=tuple(busy), expired=expire(lake, keep=keep))
+
+
+def compact_outcomes(lake: Lake, sync: str, *, patience: dt.timedelta | None = None) -> None:
+    """Merges the small files of a sync's bulk outcomes, under the sync's lock."""
+    with _locked(lake, f"sync:{sync}", patience), lake.errors(), lake.connect() as con:
+        _compact(con, OUTCOMES, sync)
+
+
+def compact(lake: Lake, connection: str, stream: str, *, patience: dt.timedelta | None = None) -> None:
     """Merges the small files of a stream's staged table and dlt's bookkeeping, under the stream's lock.
 
-    Old snapshots keep their files until `expire`.
+    Old snapshots keep their files until `expire`. TransientError when the lock is not to be had within `patience`.
     """
-    from sync_platform.state.locks import advisory_lock
-
-    with advisory_lock(lake.db, lock_name(connection, stream)), lake.errors(), lake.connect() as con:
+    with _locked(lake, lock_name(connection, stream), patience), lake.errors(), lake.connect() as con:
         if exists(con, connection, stream):
             _compact(con, connection, stream)
         landing = f"landing__{connection}__{stream}"
@@ -47,7 +89,7 @@ def compact(lake: Lake, connection: str, stream: str) -> None:
             _compact(con, landing, name)
 
 
-def expire(lake: Lake, *, keep: dt.timedelta = KEEP) -> Upkeep:
+def expire(lake: Lake, *, keep: dt.timedelta = KEEP) -> Expired:
     """Forgets snapshots older than `keep` and deletes files that nobody has needed for as long.
 
     The newest snapshot always stays. A file goes at the first `expire` that finds it unused for `keep`,
@@ -65,7 +107,18 @@ def expire(lake: Lake, *, keep: dt.timedelta = KEEP) -> Upkeep:
     ours = [file for row in lost if _is_landing(file := Path(str(row[0])), lake.db.home.lake)]
     for file in ours:
         file.unlink(missing_ok=True)
-    return Upkeep(snapshots=len(gone), files=len(files) + len(ours))
+    return Expired(snapshots=len(gone), files=len(files) + len(ours))
+
+
+def _locked(lake: Lake, name: str, patience: dt.timedelta | None) -> AbstractContextManager[Connection]:
+    from sync_platform.state.locks import advisory_lock
+
+    return advisory_lock(lake.db, name, timeout=None if patience is None else patience.total_seconds())
+
+
+def _with_outcomes(lake: Lake) -> list[str]:
+    with lake.errors(), lake.connect() as con:
+        return _tables(con, OUTCOMES)
 
 
 def _compact(con: duckdb.DuckDBPyConnection, schema: str, table: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sync_platform.commands.scaffold import write_project
+from sync_platform.engine.spec import ValueMap
 from sync_platform.errors import ConfigError
 from sync_platform.project import Project
 from tests.world import SYNC, World
@@ -42,11 +43,17 @@ def line_of(world: World, number: int) -> str:
         ("frequency: realtime", "frequency: often", "frequency", "often", "cron"),
         ("object: Lead,", "object: Lead, timezone: Mars,", "source.timezone", "Mars", "Europe/Berlin"),
         ("match: [email]", "match: [mail]", "target.match", "mail", "mapping"),
-        ("max_invalid: 50%", "max_invalid: half", "guards.max_invalid", "half", ""),
+        ("max_invalid: 10%", "max_invalid: half", "guards.max_invalid", "half", ""),
+        ("Closed - Converted: customer", "Yes: customer", "mapping.lifecyclestage.values.True", True, "quotes"),
+        ("Closed - Converted: customer", "No: customer", "mapping.lifecyclestage.values.False", False, "quotes"),
+        ("Closed - Converted: customer", "Old: on", "mapping.lifecyclestage.values.Old", True, "quotes"),
+        ("default: lead", "default: off", "mapping.lifecyclestage.default", False, "quotes"),
+        ("firstname: FirstName", "on: FirstName", "mapping.True", True, "quotes"),
+        ("company: Company", "company: {lookup: Account, on: Id, value: Name}", "mapping.company.True", True, "quotes"),
     ],
 )
 def test_a_wrong_setting_is_named_with_file_line_value_and_mend(
-    tmp_path: Path, old: str, new: str, field: str, value: str, mend: str
+    tmp_path: Path, old: str, new: str, field: str, value: object, mend: str
 ) -> None:
     write_project(tmp_path)
     file = tmp_path / "assets" / SYNC / "defs.yaml"
@@ -137,11 +144,36 @@ def test_two_syncs_owning_one_field_are_found(own: World) -> None:
     assert any("already written by" in one["message"] for one in found.json["problems"])
 
 
-def test_malformed_yaml_names_its_line(own: World) -> None:
+def test_quoted_words_of_a_value_map_are_the_texts_they_are(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    file = tmp_path / "assets" / SYNC / "defs.yaml"
+    file.write_text(file.read_text().replace("Closed - Converted: customer", "'Yes': 'off'"))
+    rule = Project(tmp_path).sync(SYNC).spec.mapping["lifecyclestage"]
+    assert isinstance(rule, ValueMap)
+    assert rule.values["Yes"] == "off"
+
+
+def test_malformed_yaml_names_its_file_within_the_project_and_its_line(own: World) -> None:
     spoil(own, "mode: upsert", "mode: [upsert")
     found = own.cli("check", "--json")
     assert found.code == 2
-    assert found.json["problems"][0]["line"]
+    (problem,) = found.json["problems"]
+    assert problem["file"] == f"assets/{SYNC}/defs.yaml"
+    assert "mode: [upsert" in line_of(own, problem["line"] - 1)  # where the bracket's end is missed
+    assert problem["mend"]
+
+
+def test_resources_and_environment_files_are_named_within_the_project(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    (tmp_path / "resources" / "broken.py").write_text("import no_such_module\n")
+    (tmp_path / ".env").write_text("# mine\nexport\n")
+    spoilt = Project(tmp_path)
+    with pytest.raises(ConfigError) as found:
+        spoilt.connectors  # noqa: B018
+    assert (found.value.file, "no_such_module" in found.value.message) == ("resources/broken.py", True)
+    with pytest.raises(ConfigError) as found:
+        spoilt.load_environment()
+    assert (found.value.file, found.value.line) == (".env", 2)
 
 
 def test_wrong_credentials_exit_with_3_and_the_next_run_goes_on(world: World) -> None:

@@ -61,17 +61,19 @@ def test_an_init_project_takes_what_dg_scaffolds_and_lists_it(project: Path) -> 
     }
     assert len(defs["asset_checks"]) == 10
     assert {SYNC, "x"} <= {job["name"] for job in defs["jobs"]}
-    assert {schedule["name"] for schedule in defs["schedules"]} == {f"{SYNC}_schedule"}
+    assert {schedule["name"] for schedule in defs["schedules"]} == {f"{SYNC}_schedule", "lake_upkeep_schedule"}
 
 
 def test_wrong_yaml_is_told_with_its_file_and_line(project: Path) -> None:
     file = project / "assets" / SYNC / "defs.yaml"
     lines = file.read_text().splitlines()
     mode, share = (
-        next(n for n, line in enumerate(lines, 1) if word in line) for word in ("mode: upsert", "max_invalid: 50%")
+        next(n for n, line in enumerate(lines, 1) if word in line) for word in ("mode: upsert", "max_invalid: 10%")
     )
+    default = next(n for n, line in enumerate(lines, 1) if "default: lead" in line)
+    lines[default - 2] = "        Yes: lead"  # which YAML reads as true
     lines[mode - 1] = lines[mode - 1].replace("upsert", "upsrt")
-    lines[share - 1] = lines[share - 1].replace("50%", "half")
+    lines[share - 1] = lines[share - 1].replace("10%", "half")
     file.write_text("\n".join(lines) + "\n")
     refused = dg(project, "check", "yaml")
     told = refused.out + refused.err
@@ -79,4 +81,5 @@ def test_wrong_yaml_is_told_with_its_file_and_line(project: Path) -> None:
     assert f"{file}:{mode}" in told
     assert "'upsrt' is not one of ['insert', 'update', 'upsert'" in told
     assert f"{file}:{share}" in told
+    assert "True: 'lead'" in told  # a table of values has texts for keys
     assert "max_invalid" in told

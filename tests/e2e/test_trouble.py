@@ -14,7 +14,7 @@ import pytest
 
 from sync_platform.commands.scaffold import write_project
 from sync_platform.sandbox.server import env_lines
-from tests.e2e.cutting import HalfAnswers
+from tests.cut_proxy import CutProxy
 from tests.world import SYNC, World
 
 QUERY = b"/queryAll?q=SELECT%20Id"
@@ -22,7 +22,8 @@ QUERY = b"/queryAll?q=SELECT%20Id"
 
 def test_half_a_page_is_read_again(world: World) -> None:
     world.seed_leads(30)
-    with HalfAnswers(world.sandbox.port, word=QUERY, times=1) as proxy:
+    with CutProxy(world.sandbox.port) as proxy:
+        proxy.halve(QUERY, times=1)
         done = world.run(SALESFORCE_BASE_URL=f"http://127.0.0.1:{proxy.port}/salesforce")
         assert proxy.cuts == 1
     assert done.code == 0, done.out + done.err
@@ -32,19 +33,19 @@ def test_half_a_page_is_read_again(world: World) -> None:
 @pytest.mark.slow
 def test_a_source_that_only_answers_half_pages_ends_the_run_and_nothing_is_taken_for_deleted(world: World) -> None:
     world.seed_leads(30)
-    with HalfAnswers(world.sandbox.port, word=QUERY, times=0) as proxy:
+    with CutProxy(world.sandbox.port) as proxy:
         through = {"SALESFORCE_BASE_URL": f"http://127.0.0.1:{proxy.port}/salesforce"}
         assert world.run(**through).code == 0
         world.seed_leads(5)
         mark = world.mark()
-        proxy.left = 1000
+        proxy.halve(QUERY, times=1000)
         failed = world.run(**through)
         assert proxy.cuts > 1
         assert failed.code == 3, failed.out + failed.err
         assert "salesforce" in failed.json["error"]["message"]
         assert failed.json["error"]["mend"]
         assert world.written(mark) == []
-        proxy.left = 0
+        proxy.halve(QUERY, times=0)
         again = world.run(**through)
     assert again.code == 0, again.out + again.err
     assert world.disagreements() == []

@@ -7,15 +7,18 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
+import polars as pl
 import pyarrow as pa
 import pytest
 
 from sync_platform.errors import ConfigError
 from sync_platform.staging.lake import Lake
 from sync_platform.staging.load import stage
-from sync_platform.staging.maintain import compact, expire
+from sync_platform.staging.maintain import compact, expire, upkeep
+from sync_platform.staging.outcomes import write_lake_outcomes
 from sync_platform.staging.tables import high_seq
 from sync_platform.staging.widen import widen
+from sync_platform.state.locks import advisory_lock
 from tests.laws.staging.scripted import Scripted, lead, page
 
 Rows = Callable[..., list[dict[str, Any]]]
@@ -51,6 +54,23 @@ def test_compacting_and_expiring_change_no_row_and_free_the_files(lake: Lake, ro
     assert load(lake, *[lead(str(n), 7 + n, Name="7") for n in range(7, 27)]).rows_changed == 0
     assert load(lake, lead("7", 1000, Name="after")).rows_changed == 1
     assert len(rows(ALL)) == len(before)
+
+
+def test_bulk_outcomes_are_compacted_too_and_stay_what_they_were(lake: Lake, rows: Rows) -> None:
+    settled = pl.DataFrame({"source_key": ["a", "b"], "target_id": ["1", "2"], "op": "create", "status": "applied"})
+    values = pl.DataFrame({"_key": ["a", "b"], "new:email": ["a@x", "b@x"]})
+    for part in "pqrstuvw":
+        frame = settled.with_columns(reason=pl.lit(None, pl.String))
+        write_lake_outcomes(lake, "leads", frame, values, run_id="r", plan_id="p", part=part)
+    wanted = 'SELECT * FROM lake."_outcomes"."leads" ORDER BY part, source_key'
+    before = rows(wanted)
+    outcomes = lake.db.home.lake / "_outcomes"
+    many = len(list(outcomes.rglob("*.parquet")))
+    with advisory_lock(lake.db, "sync:leads"):
+        assert upkeep(lake, patience=dt.timedelta(0)).busy == ("_outcomes/leads",)
+    assert upkeep(lake, keep=dt.timedelta(0)).compacted == ("_outcomes/leads",)
+    assert (len(before), rows(wanted)) == (16, before)
+    assert len(list(outcomes.rglob("*.parquet"))) < many
 
 
 def test_landed_files_do_not_pile_up(lake: Lake) -> None:

@@ -1,4 +1,4 @@
-"""A private PostgreSQL for the connector tests, emptied before each test."""
+"""The other sides of the connector tests: a private PostgreSQL, emptied for each test, and imitated accounts."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
+from hubspot_portal import TOKEN, Portal
+from hubspot_portal import serving as serving_portal
+from local_server import serving
+from salesforce_account import Account
+from salesforce_org import Org
 
+from sync_platform.connectors.hubspot import HubSpot
 from sync_platform.connectors.postgres import Postgres
 from tests.private_postgres import PrivateServer
 
@@ -64,3 +70,24 @@ def connect(database: str) -> Iterator[Callable[..., Postgres]]:
 def postgres(connect: Callable[..., Postgres]) -> Postgres:
     """A connector with default options."""
     return connect()
+
+
+@pytest.fixture
+def portal() -> Iterator[Portal]:
+    """An empty HubSpot account."""
+    with serving_portal(Portal()) as running:
+        yield running
+
+
+@pytest.fixture
+def hubspot(portal: Portal) -> HubSpot:
+    """A connector to that account that never waits for its quota."""
+    return HubSpot(base_url=portal.url, access_token=TOKEN, calls_per_10_seconds=100_000, searches_per_second=100_000)
+
+
+@pytest.fixture
+def account() -> Iterator[Account]:
+    """A Salesforce org with a connector to it."""
+    org = Org()
+    with serving(org) as server:
+        yield Account(server, org)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from hubspot_portal import TOKEN, Portal, Reply, Request, error, serving
+from hubspot_portal import TOKEN, Portal, Reply, Request, error
 
 from sync_platform.connectors.hubspot import HubSpot
 from sync_platform.connectors.quota import MemoryQuota
@@ -28,12 +28,6 @@ class Clock:
     def sleep(self, seconds: float) -> None:
         self.slept.append(seconds)
         self.now += seconds
-
-
-@pytest.fixture
-def portal() -> Iterator[Portal]:
-    with serving(Portal()) as running:
-        yield running
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ import pytest
 from sync_platform.connectors.postgres import Postgres
 from sync_platform.errors import AccessError, AuthError, ConfigError, SyncError, TransientError, UnknownOutcome
 from sync_platform.model import Change, Op, Status
+from tests.cut_proxy import CutProxy
 from tests.private_postgres import PrivateServer, free_port
-from tests.unit.connectors.cut_proxy import CutProxy
 
 Connect = Callable[..., Postgres]
 TABLE = "CREATE TABLE t (id int PRIMARY KEY, email text, updated_at timestamptz DEFAULT now())"

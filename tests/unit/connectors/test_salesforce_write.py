@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from local_server import Asked, Reply, serving
-from salesforce_org import ROOT, Org, refusal
-from test_salesforce_read import Account
+from local_server import Asked, Reply
+from salesforce_account import Account
+from salesforce_org import ROOT, refusal
 
 from sync_platform.errors import ConfigError, RateLimitError, UnknownOutcome
 from sync_platform.model import Change, Op, Outcome, Status
@@ -18,13 +17,6 @@ from sync_platform.model import Change, Op, Outcome, Status
 BUSY = refusal(503, "SERVER_UNAVAILABLE", "busy")
 LOCKED = {"statusCode": "UNABLE_TO_LOCK_ROW", "message": "unable to obtain exclusive access", "fields": []}
 BAD_MAIL = {"statusCode": "INVALID_EMAIL_ADDRESS", "message": "Email: invalid email address: x", "fields": ["Email"]}
-
-
-@pytest.fixture
-def account() -> Iterator[Account]:
-    org = Org()
-    with serving(org) as server:
-        yield Account(server, org)
 
 
 def change(op: Op, key: str, target_id: str | None = None, **fields: Any) -> Change:

@@ -7,7 +7,7 @@ import datetime as dt
 import polars as pl
 import pytest
 
-from sync_platform.engine.spec import Dedupe, ErrorHandling, Guards
+from sync_platform.engine.spec import Dedupe, ErrorHandling, Expression, Guards, ValueMap
 from sync_platform.errors import AccessError, BlockedError, SyncError
 from sync_platform.ledger.plans import PlanFiles
 from tests.unit.engine.shelf import Fault
@@ -66,6 +66,31 @@ def test_too_many_deletes_block_and_one_fewer_does_not(workshop: Workshop) -> No
     workshop.lead("l0", None, deleted=True)
     workshop.run()
     assert workshop.shelf.emails() == ["l1@x", "l2@x"]
+
+
+@pytest.mark.parametrize(
+    ("bad", "good", "blocked"),
+    [(9, 0, False), (10, 0, True), (10, 90, False), (11, 89, True)],
+    ids=["a few say nothing about the source", "every one", "just allowed", "one too many"],
+)
+def test_a_larger_share_of_invalid_records_blocks_unless_they_are_a_few(
+    workshop: Workshop, bad: int, good: int, blocked: bool
+) -> None:
+    named = {"email": Expression(sql="Email"), "name": ValueMap(source="Name", values={"Good": "Good"})}
+    workshop.spec = a_sync(mapping=named, guards=Guards(max_invalid=0.1))
+    for number in range(bad + good):
+        workshop.lead(f"l{number}", f"l{number}@x", "Good" if number < good else "Bad")
+    planned = workshop.planned()
+    assert planned.summary["counts"]["invalid"] == bad
+    if blocked:
+        assert planned.blocked == (
+            f"{bad} of {bad + good} records ({bad / (bad + good):.1%}) fail the contract, more than max_invalid 10.0%"
+        )
+        with pytest.raises(BlockedError, match="max_invalid"):
+            workshop.deliver(planned.plan_id)
+    else:
+        assert planned.blocked is None
+        assert workshop.deliver(planned.plan_id)["sync_summary"]["failed_transfers"] == bad
 
 
 def test_an_older_plan_is_refused_after_a_newer_one_was_delivered(workshop: Workshop) -> None:

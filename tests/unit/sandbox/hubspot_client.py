@@ -63,6 +63,11 @@ class HubSpotClient:
         """Moves the sandbox clock."""
         self.control.post("clock", {"advance_seconds": seconds})
 
+    def stored(self, id: str) -> dict[str, Any]:
+        """The fields of a contact as they are stored, also when it is archived."""
+        records = self.control.get("records/hubspot/contacts?deleted=include")["records"]
+        return next(record["fields"] for record in records if record["id"] == id)
+
     def violations(self) -> list[str]:
         """What the vendor would refuse, so far."""
         return [found["reason"] for found in self.control.get("violations")["violations"]]

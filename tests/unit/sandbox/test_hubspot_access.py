@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
-from hubspot_client import HubSpotClient, fresh, hubspot_client
+from hubspot_client import HubSpotClient, fresh
 
 CONTACTS = "/crm/v3/objects/contacts"
 PROPERTIES = "/crm/v3/properties/contacts"
 TEXT = {"label": "X", "type": "string", "fieldType": "text", "groupName": "contactinformation"}
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HubSpotClient]:
-    with hubspot_client() as client:
-        yield client
-
-
-@pytest.fixture
-def hubspot(running: HubSpotClient) -> HubSpotClient:
-    return fresh(running)
 
 
 def grant(hubspot: HubSpotClient, version: str = "v1", **form: str) -> requests.Response:

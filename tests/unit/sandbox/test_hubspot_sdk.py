@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -27,18 +26,7 @@ from hubspot.crm.contacts import (
     SimplePublicObjectInputForCreate,
 )
 from hubspot.crm.properties import OptionInput, PropertyCreate
-from hubspot_client import HubSpotClient, fresh, hubspot_client
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HubSpotClient]:
-    with hubspot_client() as client:
-        yield client
-
-
-@pytest.fixture
-def hubspot(running: HubSpotClient) -> HubSpotClient:
-    return fresh(running)
+from hubspot_client import HubSpotClient
 
 
 @pytest.fixture

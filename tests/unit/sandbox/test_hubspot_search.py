@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hubspot_client import START, HubSpotClient, fresh, hubspot_client
+from hubspot_client import START, HubSpotClient, hubspot_client
 
 MS = int(START * 1000)
 PEOPLE: dict[str, dict[str, Any]] = {
@@ -26,17 +26,6 @@ PEOPLE: dict[str, dict[str, Any]] = {
     },
     "dee": {"firstname": "Dee-Dee", "lastname": "O'Neil", "phone": "+1 555 010 7788"},
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[HubSpotClient]:
-    with hubspot_client() as client:
-        yield client
-
-
-@pytest.fixture
-def hubspot(running: HubSpotClient) -> HubSpotClient:
-    return fresh(running)
 
 
 @pytest.fixture(scope="module")

@@ -4,24 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import orjson
 import pytest
-from salesforce_client import START, SalesforceClient, renewed, salesforce
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[SalesforceClient]:
-    with salesforce() as client:
-        yield client
-
-
-@pytest.fixture
-def org(shared: SalesforceClient) -> Iterator[SalesforceClient]:
-    with renewed(shared) as client:
-        yield client
+from salesforce_client import START, SalesforceClient
 
 
 def test_client_credentials_give_a_token_whose_instance_url_carries_the_prefix(org: SalesforceClient) -> None:

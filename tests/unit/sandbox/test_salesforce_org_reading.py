@@ -5,23 +5,10 @@ from __future__ import annotations
 import csv
 import io
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from salesforce_client import SalesforceClient, renewed, salesforce
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[SalesforceClient]:
-    with salesforce() as client:
-        yield client
-
-
-@pytest.fixture
-def org(shared: SalesforceClient) -> Iterator[SalesforceClient]:
-    with renewed(shared) as client:
-        yield client
+from salesforce_client import SalesforceClient
 
 
 def test_pages_are_cut_at_the_batch_size_and_snapshot_the_result(org: SalesforceClient) -> None:

@@ -6,15 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from salesforce_client import SalesforceClient, renewed, salesforce
+from salesforce_client import SalesforceClient, renewed
 
 from sync_platform.sandbox.salesforce import ids
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[SalesforceClient]:
-    with salesforce() as client:
-        yield client
 
 
 @pytest.fixture

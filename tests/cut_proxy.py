@@ -1,4 +1,4 @@
-"""A TCP proxy before a server that cuts the connection when the client says a certain thing."""
+"""A TCP proxy before a server that breaks a connection off when one side says a certain thing."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ from types import TracebackType
 
 
 class CutProxy:
-    """Forwards to a port of loopback; `cut_at(word, answered)` arms one cut.
-
-    The connection ends before the client's word reaches the server, or, with `answered`, before the
-    server's word reaches the client.
-    """
+    """Forwards to a port of loopback; `cut_at` and `halve` arm what goes wrong. `cuts` counts what did."""
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._word: bytes | None = None
         self._answered = False
+        self._half: bytes | None = None
+        self._keep = 0
+        self._halves = 0
         self.cuts = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut_at(self, word: bytes, *, answered: bool) -> None:
-        """The next time the data of that side hold `word`, the connection is cut."""
+        """Cuts once: before the client's `word` reaches the server or, `answered`, the server's reaches the client."""
         self._word, self._answered = word, answered
+
+    def halve(self, word: bytes, *, times: int, keep: int = 900) -> None:
+        """Answers to requests that say `word` end after `keep` bytes, `times` times."""
+        self._half, self._halves, self._keep = word, times, keep
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -36,6 +39,7 @@ class CutProxy:
                 threading.Thread(target=self._carry, args=(client,), daemon=True).start()
 
     def _carry(self, client: socket.socket) -> None:
+        halving = False
         with client, socket.create_connection(("127.0.0.1", self._target)) as server, contextlib.suppress(OSError):
             while True:
                 ready, _, _ = select.select([client, server], [], [])
@@ -46,6 +50,12 @@ class CutProxy:
                     if self._word is not None and self._word in data and (side is server) is self._answered:
                         self._word = None
                         self.cuts += 1
+                        return
+                    if side is client and self._halves and self._half is not None and self._half in data:
+                        halving, self._halves = True, self._halves - 1
+                    if side is server and halving:
+                        self.cuts += 1
+                        client.sendall(data[: self._keep])
                         return
                     (server if side is client else client).sendall(data)
 

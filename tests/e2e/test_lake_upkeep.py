@@ -1,0 +1,73 @@
+"""`lake_upkeep` as Dagster runs it: fewer files, the same rows, and nobody who reads or loads is disturbed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from sync_platform.definitions import load as definitions_of
+from sync_platform.project import Project
+from sync_platform.staging.lake import Lake
+from sync_platform.staging.load import lock_name, stage
+from sync_platform.state.database import Database
+from sync_platform.state.locks import advisory_lock
+from tests.laws.staging.scripted import Scripted, lead, page
+from tests.world import ROOT
+
+ROWS = 'SELECT * FROM lake.crm."Lead" ORDER BY _key'
+
+
+@pytest.fixture
+def lake(fresh_state: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lake]:
+    """A lake of an installation that this process's Dagster runs work on, with eight small loads of one stream."""
+    monkeypatch.setenv("SYNC_HOME", str(fresh_state.home.root))
+    monkeypatch.setenv("SYNC_DATABASE_URL", fresh_state.url)
+    monkeypatch.setenv("SYNC_PROJECT", str(ROOT))
+    made = Lake(fresh_state)
+    for number in range(8):
+        records = [lead(str(n), number + n, Name=str(number)) for n in range(number, number + 20)]
+        stage(made, Scripted.of(page(records, 1)), "crm", "Lead")
+    yield made
+    made.close()
+
+
+def upkeep(**config: float) -> dict[str, Any]:
+    """Runs the job in this process; returns what its op told."""
+    job = definitions_of(Project(ROOT)).resolve_job_def("lake_upkeep")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(
+            instance=instance, run_config={"ops": {"compact_and_expire": {"config": config}}}
+        )
+    assert result.success
+    told: dict[str, Any] = result.output_for_node("compact_and_expire")
+    return told
+
+
+def files(lake: Lake) -> int:
+    return len(list((lake.db.home.lake / "crm").rglob("*.parquet")))
+
+
+def test_small_files_become_few_without_disturbing_a_reader_and_go_when_their_time_is_over(lake: Lake) -> None:
+    with lake.connect() as reader, lake.connect() as con:
+        reader.begin()
+        before, many = reader.execute(ROWS).fetchall(), files(lake)
+        done = upkeep()
+        assert (done["compacted"], done["busy"]) == (["crm/Lead"], [])
+        assert reader.execute(ROWS).fetchall() == before, "files of a day's snapshots stay"
+        assert con.execute(ROWS).fetchall() == before
+        reader.rollback()
+        assert upkeep(keep_hours=0.0)["files"] > 0
+        assert files(lake) < many
+        assert con.execute(ROWS).fetchall() == before
+    again = stage(lake, Scripted.of(page([lead(str(n), 7 + n, Name="7") for n in range(7, 27)], 1)), "crm", "Lead")
+    assert again.rows_changed == 0
+
+
+def test_a_stream_that_is_being_loaded_is_left_for_the_next_time(lake: Lake) -> None:
+    with advisory_lock(lake.db, lock_name("crm", "Lead")):
+        done = upkeep(patience_seconds=0.0)
+    assert (done["compacted"], done["busy"]) == ([], ["crm/Lead"])
+    assert upkeep(patience_seconds=0.0)["compacted"] == ["crm/Lead"]
