@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 from urllib.parse import parse_qsl
 
-import orjson
 from starlette.responses import Response
 
+from sync_platform.sandbox.control_fields import Body, count, counts, decode, number, only, text
+from sync_platform.sandbox.control_webhooks import WebhookControl
 from sync_platform.sandbox.faults import KINDS, Fault
 from sync_platform.sandbox.kit import (
     JSONResponse,
@@ -24,7 +24,6 @@ from sync_platform.sandbox.kit import (
 from sync_platform.sandbox.request_log import Entry
 
 CONTROL: Final = "__control__"
-Body = dict[str, Any]
 
 
 class Waits(Protocol):
@@ -60,7 +59,8 @@ class ControlApi:
             ("GET", "habits"): self._list_habits,
             ("POST", "habits"): self._set_habit,
             ("POST", "clock"): self._clock,
-            ("POST", "webhooks"): self._webhooks,
+            ("POST", "restore"): self._restore,
+            **WebhookControl(world, self._system).routes,
         }
 
     def answer(self, method: str, path: str, query: str, body: bytes) -> Response:
@@ -82,10 +82,10 @@ class ControlApi:
         if handler is None:
             raise SandboxError(f"{method} is not a method of {path}", "method", 405)
         if method == "GET":
-            allowed = {"log": {"system", "since"}}.get(path, set())
-            _only(self._query, allowed)
-            return handler(None)
-        document = _decode(body or b"{}")
+            allowed = {"log": {"system", "since"}, "deliveries": {"system", "since"}}.get(path, set())
+            only(self._query, allowed)
+            return handler(self._query)
+        document = decode(body or b"{}")
         if not isinstance(document, dict):
             raise SandboxError("the body must be a JSON object", "body")
         return handler(document)
@@ -97,20 +97,20 @@ class ControlApi:
 
     # ---- the world
 
-    def _health(self, _: None) -> Body:
+    def _health(self, _: object) -> Body:
         world = self.world
         return {"status": "ok", "systems": list(world.systems), "seed": world.seed, "now": iso(world.now_ms())}
 
     def _reset(self, body: Body) -> Body:
-        _only(body, {"system"})
+        only(body, {"system"})
         system = self._system(body["system"]).system if body.get("system") is not None else None
         self.waits.interrupt(system)
         self.world.reset(system)
         return {"ok": True}
 
     def _clock(self, body: Body) -> Body:
-        _only(body, {"advance_seconds"})
-        seconds = _number(body, "advance_seconds")
+        only(body, {"advance_seconds"})
+        seconds = number(body, "advance_seconds")
         if not 0 <= seconds <= 10 * 366 * 86400:
             raise SandboxError(f"advance_seconds must be between 0 and ten years, not {seconds}", "advance_seconds")
         self.world.advance(seconds)
@@ -119,31 +119,31 @@ class ControlApi:
     # ---- records
 
     def _seed(self, body: Body) -> Body:
-        _only(body, {"system", "stream", "count", "options"})
+        only(body, {"system", "stream", "count", "options"})
         simulator = self._system(body.get("system"))
-        stream = _text(body, "stream")
+        stream = text(body, "stream")
         options = body.get("options", {})
         if not isinstance(options, dict):
             raise SandboxError("options must be an object", "options")
-        _only(options, {"missing", "invalid", "duplicates", "older"}, "options.")
+        only(options, {"missing", "invalid", "duplicates", "older"}, "options.")
         wanted = SeedOptions(
-            missing=_counts(options, "missing"),
-            invalid=_counts(options, "invalid"),
-            duplicates=_count(options, "duplicates", 0, "options."),
-            older=_count(options, "older", 0, "options."),
+            missing=counts(options, "missing"),
+            invalid=counts(options, "invalid"),
+            duplicates=count(options, "duplicates", 0, "options."),
+            older=count(options, "older", 0, "options."),
         )
-        return {"ids": simulator.seed(stream, _count(body, "count"), wanted)}
+        return {"ids": simulator.seed(stream, count(body, "count"), wanted)}
 
     def _records(self, method: str, simulator: Simulator, stream: str, body: bytes) -> Body:
         if method == "GET":
-            _only(self._query, {"deleted"})
+            only(self._query, {"deleted"})
             if self._query.get("deleted", "include") != "include":
                 raise SandboxError("deleted must be 'include'", "deleted")
             everything = "deleted" in self._query
             records = (r for r in simulator.store(stream) if everything or not r.deleted)
             with uncollected():
                 return {"records": [_shown(simulator, stream, record) for record in records]}
-        document = _decode(body)
+        document = decode(body)
         if not isinstance(document, list):
             raise SandboxError("the body must be a JSON array", "body")
         if method == "POST":
@@ -154,54 +154,61 @@ class ControlApi:
             return {"deleted": simulator.discard(stream, document)}
         raise SandboxError(f"{method} is not a method of records", "method", 405)
 
+    def _restore(self, body: Body) -> Body:
+        only(body, {"system", "stream", "ids"})
+        ids = body.get("ids")
+        if not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
+            raise SandboxError("ids must be an array of ids", "ids")
+        return {"restored": self._system(body.get("system")).bring_back(text(body, "stream"), ids)}
+
     # ---- faults
 
-    def _list_faults(self, _: None) -> Body:
+    def _list_faults(self, _: object) -> Body:
         return {"faults": [fault.to_json() for fault in self.world.faults.list()]}
 
     def _put_fault(self, body: Body) -> Body:
-        _only(body, {"system", "kind", "times", "rate", "match", "seconds"})
+        only(body, {"system", "kind", "times", "rate", "match", "seconds"})
         system = self._system(body.get("system")).system
         kind = str(body.get("kind"))
         if kind not in KINDS:
             raise SandboxError(f"no fault kind {kind!r}; there are: {', '.join(KINDS)}", "kind")
         if ("times" in body) == ("rate" in body):
             raise SandboxError("give either times or rate", "times")
-        times = _count(body, "times") if "times" in body else None
-        rate = _number(body, "rate") if "rate" in body else None
+        times = count(body, "times") if "times" in body else None
+        rate = number(body, "rate") if "rate" in body else None
         if rate is not None and not 0 <= rate <= 1:
             raise SandboxError(f"rate must be between 0 and 1, not {rate}", "rate")
-        seconds = _number(body, "seconds") if "seconds" in body else KINDS[kind]
+        seconds = number(body, "seconds") if "seconds" in body else KINDS[kind]
         if "seconds" in body and (not KINDS[kind] or seconds < 0):
             raise SandboxError(f"seconds must not be negative and means nothing to {kind!r}", "seconds")
-        match = _text(body, "match") if "match" in body else ""
+        match = text(body, "match") if "match" in body else ""
         fault = Fault(system, kind, match, times, rate, seconds)
         self.world.faults.put(fault)
         return {"fault": fault.to_json()}
 
-    def _held(self, _: None) -> Body:
+    def _held(self, _: object) -> Body:
         return {"held": [{"seq": e.seq, "system": e.system, "path": e.path} for e in self.waits.held()]}
 
     def _release(self, body: Body) -> Body:
-        _only(body, set())
+        only(body, set())
         return {"released": self.waits.release()}
 
     # ---- the judge
 
-    def _log(self, _: None) -> Body:
+    def _log(self, _: object) -> Body:
         system = self._system(self._query["system"]).system if self._query.get("system") else None
         since = self._query.get("since") or "0"
         if not since.isdigit():
             raise SandboxError(f"since must be a sequence number, not {since!r}", "since")
         return {"requests": [entry.to_json() for entry in self.world.log.since(int(since), system)]}
 
-    def _violations(self, _: None) -> Body:
+    def _violations(self, _: object) -> Body:
         found = self.world.log.violations
         return {"violations": [{"seq": v.seq, "system": v.system, "path": v.path, "reason": v.reason} for v in found]}
 
-    # ---- habits and webhooks
+    # ---- habits
 
-    def _list_habits(self, _: None) -> Body:
+    def _list_habits(self, _: object) -> Body:
         return {
             "habits": [
                 {"system": name, "name": h.name, "on": h.on, "value": h.value, "source": h.source}
@@ -211,9 +218,9 @@ class ControlApi:
         }
 
     def _set_habit(self, body: Body) -> Body:
-        _only(body, {"system", "name", "on", "value"})
+        only(body, {"system", "name", "on", "value"})
         simulator = self._system(body.get("system"))
-        name = _text(body, "name")
+        name = text(body, "name")
         habit = simulator.habit.get(name)
         if habit is None:
             raise SandboxError(f"{simulator.system} has no habit {name!r}", "name", 404)
@@ -227,67 +234,11 @@ class ControlApi:
         shown = {"system": simulator.system, "name": name, "on": on, "value": value, "source": habit.source}
         return {"habit": shown}
 
-    def _webhooks(self, body: Body) -> Body:
-        _only(body, {"system", "target_url", "secret", "options"})
-        simulator = self._system(body.get("system"))
-        webhook: Body = {"system": simulator.system, "target_url": _text(body, "target_url")}
-        webhook["secret"] = _text(body, "secret")
-        options = body.get("options", {})
-        if not isinstance(options, dict):
-            raise SandboxError("options must be an object", "options")
-        _only(options, {"duplicate_rate", "reorder", "drop_rate", "delay_ms"}, "options.")
-        if not simulator.sends_webhooks:
-            raise SandboxError(f"the {simulator.system} simulator sends no webhooks yet", "system", 501)
-        webhook["options"] = options
-        simulator.webhooks.append(webhook)
-        return {"webhook": webhook}
-
-
-def _decode(body: bytes) -> Any:
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise SandboxError(f"the body is not JSON: {error}", "body") from None
-
-
-def _only(body: Mapping[str, Any], known: set[str], prefix: str = "") -> None:
-    for key in body:
-        if key not in known:
-            raise SandboxError(f"unknown key {key!r}; known: {', '.join(sorted(known)) or 'none'}", prefix + key)
-
-
-def _text(body: Body, key: str) -> str:
-    value = body.get(key)
-    if not isinstance(value, str) or not value:
-        raise SandboxError(f"{key} must be a text, not {value!r}", key)
-    return value
-
-
-def _number(body: Body, key: str) -> float:
-    value = body.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise SandboxError(f"{key} must be a number, not {value!r}", key)
-    return value
-
-
-def _count(body: Body, key: str, default: int | None = None, prefix: str = "") -> int:
-    value = body.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise SandboxError(f"{key} must be a whole number of at least 0, not {value!r}", prefix + key)
-    return value
-
-
-def _counts(options: Body, key: str) -> dict[str, int]:
-    value = options.get(key, {})
-    if not isinstance(value, dict):
-        raise SandboxError(f"{key} must be an object of field: count", f"options.{key}")
-    return {name: _count(value, name, None, f"options.{key}.") for name in value}
-
 
 def _edit(item: object) -> tuple[str | None, Mapping[str, Any]]:
     if not isinstance(item, dict):
         raise SandboxError("every item must be an object with fields", "body")
-    _only(item, {"id", "fields"})
+    only(item, {"id", "fields"})
     fields, id = item.get("fields"), item.get("id")
     if not isinstance(fields, dict):
         raise SandboxError("fields must be an object", "fields")

@@ -99,6 +99,7 @@ class FrontDoor:
         try:
             if head == CONTROL:
                 query = scope["query_string"].decode("latin-1")
+                self.world.origin = f"{scope['scheme']}://{_host(scope)}"
                 await self.control.answer(scope["method"], rest, query, body)(scope, receive, send)
             elif head in self.world.systems:
                 await self._vendor(self.world.systems[head], "/" + rest, scope, client, body, receive, send)
@@ -139,10 +140,9 @@ class FrontDoor:
         method: str = scope["method"]
         entry = world.log.open(at=world.now_ms(), system=simulator.system, method=method, path=path, query=query)
         headers = Headers(scope=scope)
-        host = headers.get("host") or "{}:{}".format(*(scope.get("server") or ("127.0.0.1", 0)))
         call = Call(
             world=world, system=simulator.system, entry=entry, method=method, path=path, query_string=query,
-            headers=headers, body=body, root=f"{scope['scheme']}://{host}/{simulator.system}",
+            headers=headers, body=body, root=f"{scope['scheme']}://{_host(scope)}/{simulator.system}",
         )  # fmt: skip
         expiry = world.faults.take(simulator.system, method, path, {"expire_token"}, world.chance)
         fault = world.faults.take(simulator.system, method, path, _HERE, world.chance)
@@ -204,3 +204,8 @@ class FrontDoor:
             gone.cancel()
             del self.waits[entry.seq]
         return not wait.interrupted and not client.gone.is_set()
+
+
+def _host(scope: Scope) -> str:
+    """Host and port as the client named them."""
+    return Headers(scope=scope).get("host") or "{}:{}".format(*(scope.get("server") or ("127.0.0.1", 0)))

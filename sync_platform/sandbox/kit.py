@@ -37,15 +37,17 @@ from starlette.responses import Response
 
 from sync_platform.sandbox.faults import Fault, FaultBoard
 from sync_platform.sandbox.kit_call import Call, JSONResponse
+from sync_platform.sandbox.kit_notices import Change, Dialect
 from sync_platform.sandbox.kit_people import People, Person
 from sync_platform.sandbox.kit_seed import SandboxError, SeedOptions, SeedRow, seed_rows
 from sync_platform.sandbox.kit_store import Fields, Record, Store, Undo, Version, select, uncollected, without_nulls
+from sync_platform.sandbox.kit_webhooks import Outbox
 from sync_platform.sandbox.request_log import Effect, Entry, RequestLog, iso
 
 __all__ = [
-    "Call", "Effect", "Entry", "Fault", "Fields", "Habit", "HabitSpec", "JSONResponse", "People", "Person", "Record",
-    "SandboxError", "SeedOptions", "SeedRow", "Simulator", "Store", "Version", "World", "iso", "select", "uncollected",
-    "without_nulls",
+    "Call", "Change", "Effect", "Entry", "Fault", "Fields", "Habit", "HabitSpec", "JSONResponse", "People", "Person",
+    "Record", "SandboxError", "SeedOptions", "SeedRow", "Simulator", "Store", "Version", "World", "iso", "select",
+    "uncollected", "without_nulls",
 ]  # fmt: skip
 
 
@@ -87,6 +89,8 @@ class World:
         self.chance = random.Random(f"{seed}/faults")
         self.faults = FaultBoard()
         self.log = RequestLog()
+        self.deliveries: Iterator[int] = itertools.count(1)
+        self.origin = ""  # http://host:port, as whoever set up the last webhook sees it
         self.systems: dict[str, Simulator] = {}
         for simulator in simulators:
             self.systems[simulator.system] = simulator(self)
@@ -94,6 +98,13 @@ class World:
     def now_ms(self) -> int:
         """The sandbox clock, milliseconds since the epoch."""
         return int(self._clock() * 1000) + self._offset_ms
+
+    def wire_ms(self) -> int:
+        """The time on the wire: the sandbox clock without what `POST clock` added.
+
+        A receiver checks the age of a signed request by its own clock, which nobody moves.
+        """
+        return int(self._clock() * 1000)
 
     def now(self) -> dt.datetime:
         """The sandbox clock as an aware UTC datetime."""
@@ -112,12 +123,16 @@ class World:
         """Runs scheduled actions whose time has come, in order. Called before every request."""
         while self._due and self._due[0][0] <= self.now_ms():
             heapq.heappop(self._due)[3]()
+        for simulator in self.systems.values():
+            if simulator.outbox.webhooks:
+                simulator.outbox.tick()
 
     @contextlib.contextmanager
     def atomic(self, simulator: Simulator) -> Iterator[None]:
         """Undoes every store write of the block if it raises."""
         journal: list[Undo] = []
         stores = simulator.stores.values()
+        told = len(simulator.outbox.changes)
         for store in stores:
             store.journal = journal
         try:
@@ -127,6 +142,7 @@ class World:
                 store.journal = None
             for undo in reversed(journal):
                 undo()
+            del simulator.outbox.changes[told:]
             raise
         finally:
             for store in stores:
@@ -155,13 +171,13 @@ class Simulator(abc.ABC):
     system: ClassVar[str]
     streams: ClassVar[tuple[str, ...]]
     habits: ClassVar[tuple[HabitSpec, ...]] = ()
-    sends_webhooks: ClassVar[bool] = False
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.stores: dict[str, Store] = {name: Store(name, world.now_ms) for name in self.streams}
         self.habit: dict[str, Habit] = {h.name: Habit(h.name, h.on, h.value, h.source) for h in self.habits}
-        self.webhooks: list[dict[str, Any]] = []
+        self.outbox = Outbox(world, self.system, self.dialect())
+        self._by_hand = False
         self._restart()
 
     def _restart(self) -> None:
@@ -217,7 +233,16 @@ class Simulator(abc.ABC):
         """Forgets records, tokens, quotas and jobs; randomness and ids start over. Override and call super."""
         for store in self.stores.values():
             store.clear()
+        self.outbox.reset()
         self._restart()
+
+    def dialect(self) -> Dialect | None:
+        """How the vendor notifies subscribers of changes; None: it does not."""
+        return None
+
+    def restore(self, stream: str, id: str) -> None:
+        """Takes a deletion back as a person in the vendor's UI. Raises SandboxError."""
+        raise SandboxError(f"the {self.system} simulator restores no records", "system", 501)
 
     def invalid_value(self, stream: str, field: str) -> Any:
         """A value of the field that no contract would accept, as legacy data holds it."""
@@ -255,6 +280,14 @@ class Simulator(abc.ABC):
     def value(self, habit: str) -> Any:
         """A habit's figure."""
         return self.habit[habit].value
+
+    def changed(self, stream: str, id: str, op: str, values: Mapping[str, Any] | None = None, **merge: Any) -> None:
+        """Tells the webhooks what was stored; see `Change` for `op`, `values` and what a merge says."""
+        if self.outbox.webhooks:
+            now = self.world.now_ms()
+            self.outbox.take(
+                Change(stream=stream, id=id, op=op, at=now, by_hand=self._by_hand, values=values or {}, **merge)
+            )
 
     def unbuilt(self, call: Call, what: str | None = None) -> Response:
         """501 for what the simulator does not know, listed in `violations`."""
@@ -303,7 +336,7 @@ class Simulator(abc.ABC):
         """POST records: creates (id None) and updates, all or nothing; the ids."""
         self.store(stream)
         ids = []
-        with self.world.atomic(self):
+        with self._person_at_work():
             for id, fields in items:
                 if id is None:
                     ids.append(self.create(stream, fields))
@@ -315,7 +348,24 @@ class Simulator(abc.ABC):
     def discard(self, stream: str, ids: Sequence[str]) -> int:
         """DELETE records, all or nothing; how many."""
         self.store(stream)
-        with self.world.atomic(self):
+        with self._person_at_work():
             for id in ids:
                 self.delete(stream, id)
         return len(ids)
+
+    def bring_back(self, stream: str, ids: Sequence[str]) -> int:
+        """POST restore, all or nothing; how many."""
+        self.store(stream)
+        with self._person_at_work():
+            for id in ids:
+                self.restore(stream, id)
+        return len(ids)
+
+    @contextlib.contextmanager
+    def _person_at_work(self) -> Iterator[None]:
+        self._by_hand = True
+        try:
+            with self.world.atomic(self):
+                yield
+        finally:
+            self._by_hand = False

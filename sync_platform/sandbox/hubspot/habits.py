@@ -10,6 +10,8 @@ _USAGE: Final = "https://developers.hubspot.com/docs/developer-tooling/platform/
 _SEARCH: Final = "https://developers.hubspot.com/docs/api-reference/latest/crm/search-the-crm"
 _TRACE: Final = "measured in a recorded trace of the live API (companies, 266 exchanges, 2022)"
 _OBJECTS: Final = "https://developers.hubspot.com/docs/api-reference/latest/crm/objects/objects/guide"
+_WEBHOOKS: Final = "https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide"
+_ERRORS: Final = "https://developers.hubspot.com/docs/api-reference/latest/error-handling"
 _CONTACTS: Final = "https://developers.hubspot.com/docs/api-reference/latest/crm/objects/contacts/guide"
 
 HABITS: Final = (
@@ -42,6 +44,17 @@ HABITS: Final = (
     HabitSpec("required_on_create", True, f"{_OBJECTS}: properties companies, deals and tickets need"),
     HabitSpec("merge_makes_new_id", True, f"{_CONTACTS}: outside a beta, a merge generates a new record id"),
     HabitSpec("merged_id_answers", True, "UNVERIFIED: GET by the id of a merged-away record answers with the winner"),
+    HabitSpec("webhook_batch", 100, f"{_WEBHOOKS}: up to so many events a request"),
+    HabitSpec("webhook_concurrency", 10, f"{_WEBHOOKS}: requests in flight per account that installed the app"),
+    HabitSpec("webhook_timeout", 5, f"{_ERRORS}: seconds the receiver has; 4xx and 5xx fail too"),
+    HabitSpec(
+        "webhook_retry_minutes", [1, 3, 9, 20, 45, 90, 150, 240, 360, 480],
+        f"{_ERRORS}: up to 10 more attempts over 24 hours, varying delays, some randomness; the figures are ours",
+    ),
+    HabitSpec(
+        "webhook_event_ids_repeat", 0.01,
+        f"{_WEBHOOKS}: eventId is not guaranteed to be unique; the share is ours",
+    ),
     HabitSpec(
         "results_without_trace_ids",
         True,

@@ -143,7 +143,7 @@ def gdpr_delete(exchange: Exchange) -> Answer:
     exchange.only()
     body = exchange.body("objectId", "idProperty", required=("objectId",))
     record = existing(exchange, str(body["objectId"]), body.get("idProperty"))
-    exchange.records.forget(record)
+    exchange.records.erase(record)
     exchange.effect(record.id, "delete")
     return Answer(content=None, status=204)
 

@@ -155,7 +155,9 @@ class Records:
             fields = {"website": fields["domain"], **fields}
         if self.kind.name == "contacts" and simulator.on("lead_is_default_stage"):
             fields = {"lifecyclestage": "lead", **fields}
-        return self._insert({**fields, "hs_object_source": source}, simulator.world.now_ms())
+        record = self._insert({**fields, "hs_object_source": source}, simulator.world.now_ms())
+        simulator.changed(self.kind.name, record.id, "create", record.fields)
+        return record
 
     def adopt(self, fields: Fields, *, created_at: int, updated_at: int) -> Record:
         """Stores a record with its stamps, past all rules (legacy data)."""
@@ -177,20 +179,38 @@ class Records:
         differing = {name: value for name, value in changes.items() if record.fields.get(name) != value}
         if not differing:
             return False
+        self.simulator.changed(self.kind.name, record.id, "update", self._write(record, differing))
+        return True
+
+    def _write(self, record: Record, differing: Fields) -> Fields:
         self._claim(differing, record.id)
         now = self.simulator.world.now_ms()
-        self.store.patch(record.id, self._derived(differing), updated_at=now)
+        written = self._derived(differing)
+        self.store.patch(record.id, written, updated_at=now)
         self._alias(differing, record.id)
         self.publish(record.id, now)
-        return True
+        return written
 
     def archive(self, record: Record) -> None:
         """Moves the record to the archive, from where only a person can restore it."""
         self.store.remove(record.id)
         self.publish(record.id, self.simulator.world.now_ms())
+        self.simulator.changed(self.kind.name, record.id, "delete")
 
-    def forget(self, record: Record) -> None:
-        """Removes every trace of the record."""
+    def restore(self, record: Record) -> None:
+        """Takes the record back from the archive. Raises RefusedError (409) when a unique value is taken by now."""
+        self._claim(record.fields, record.id)
+        now = self.simulator.world.now_ms()
+        self.store.restore(record.id, updated_at=now)
+        self.publish(record.id, now)
+        self.simulator.changed(self.kind.name, record.id, "restore")
+
+    def erase(self, record: Record) -> None:
+        """Removes the record for good, for the sake of privacy."""
+        self._forget(record)
+        self.simulator.changed(self.kind.name, record.id, "erase")
+
+    def _forget(self, record: Record) -> None:
         self.store.purge(record.id)
         self.publish(record.id, self.simulator.world.now_ms())
         for alias in [alias for alias, id in self.aliases.items() if id == record.id]:
@@ -202,6 +222,7 @@ class Records:
         renewed = self.simulator.on("merge_makes_new_id")
         gone = [winner, loser] if renewed else [loser]
         before = [record.fields.get("hs_merged_object_ids") for record in (winner, loser)]
+        before_fields = winner.fields
         fields["hs_merged_object_ids"] = ";".join(filter(None, [*before, *(record.id for record in gone)]))
         if self.kind.name == "contacts":
             emails = [r.fields.get(name) for r in (winner, loser) for name in ("hs_additional_emails", "email")]
@@ -210,14 +231,16 @@ class Records:
             if spare:
                 fields["hs_additional_emails"] = ";".join(spare)
         for record in gone:
-            self.forget(record)
+            self._forget(record)
         if renewed:
             now = self.simulator.world.now_ms()
             merged = self._insert(fields, min(winner.created_at, loser.created_at), now)
         else:
-            self.update(winner, fields)
+            self._write(winner, {name: value for name, value in fields.items() if winner.fields.get(name) != value})
             merged = winner
         self.merged |= {record.id: merged.id for record in gone}
+        moved = {name: value for name, value in loser.fields.items() if name not in before_fields}
+        self.simulator.changed(self.kind.name, merged.id, "merge", moved, primary=winner.id, merged=(loser.id,))
         return merged
 
     def echo(self, record: Record) -> None:

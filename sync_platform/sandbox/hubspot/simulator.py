@@ -20,14 +20,18 @@ from sync_platform.sandbox.hubspot.objects import KINDS, object_kind
 from sync_platform.sandbox.hubspot.records import Records
 from sync_platform.sandbox.hubspot.refusals import PORTAL_ID, RefusedError, not_built
 from sync_platform.sandbox.hubspot.tokens import (
+    APP_ID,
     CLIENT_ID,
     CLIENT_SECRET,
     CODE,
+    DEVELOPER_KEY,
     LIMITED_TOKEN,
     PRIVATE_TOKEN,
     REFRESH_TOKEN,
     Tokens,
 )
+from sync_platform.sandbox.hubspot.webhooks import HubSpotDialect
+from sync_platform.sandbox.hubspot.webhooks_api import VERSIONS, AppWebhooks
 from sync_platform.sandbox.kit import (
     Call,
     Fields,
@@ -57,6 +61,7 @@ class HubSpotSimulator(Simulator):
         self._ids = dict.fromkeys(self.streams, FIRST_ID)
         self.tokens = Tokens(self._chance)
         self.limits = Limits(self.habit)
+        self.app_webhooks = AppWebhooks(self)
         self.records: dict[str, Records] = {name: Records(kind, self) for name, kind in KINDS.items()}
 
     # ---- vendor requests
@@ -81,6 +86,8 @@ class HubSpotSimulator(Simulator):
         parts = tuple(part for part in call.path.split("/") if part)
         if parts[:1] == ("oauth",):
             return self._oauth(call, parts[1:])
+        if len(parts) > 2 and parts[0] == "webhooks" and parts[1] in VERSIONS:
+            return self.app_webhooks.answer(call, parts[2:])
         now = self.world.now_ms()
         token = self.tokens.check(call.bearer, now)
         search = parts[-1:] == ("search",)
@@ -158,7 +165,13 @@ class HubSpotSimulator(Simulator):
             "HUBSPOT_REFRESH_TOKEN": REFRESH_TOKEN,
             "HUBSPOT_AUTHORIZATION_CODE": CODE,
             "HUBSPOT_PORTAL_ID": str(PORTAL_ID),
+            "HUBSPOT_APP_ID": str(APP_ID),
+            "HUBSPOT_DEVELOPER_API_KEY": DEVELOPER_KEY,
         }
+
+    def dialect(self) -> HubSpotDialect:
+        """Signed JSON events."""
+        return HubSpotDialect(self)
 
     def reset(self) -> None:
         """Forgets records, properties of the account, tokens and quotas."""
@@ -200,8 +213,16 @@ class HubSpotSimulator(Simulator):
         records = self.records[self.store(stream).name]
         records.archive(self._live(records, id))
 
-    def _live(self, records: Records, id: str) -> Record:
-        record = records.by_id(id)
+    def restore(self, stream: str, id: str) -> None:
+        """Takes a record back from the archive."""
+        records = self.records[self.store(stream).name]
+        try:
+            records.restore(self._live(records, id, archived=True))
+        except RefusedError as refusal:
+            raise _by_hand(refusal) from None
+
+    def _live(self, records: Records, id: str, *, archived: bool = False) -> Record:
+        record = records.by_id(id, archived=archived)
         if record is None:
             raise SandboxError(f"hubspot/{records.kind.name} has no record {id!r}", "id", 404)
         return record

@@ -18,6 +18,8 @@ APP_ID: Final = 1_600_042
 USER_ID: Final = 700_001
 CLIENT_ID: Final = "7e1f0d52-0000-4000-8000-5a4db0c0ffee"
 CLIENT_SECRET: Final = "b0a7c0de-0000-4000-8000-5a4db0c0ffee"
+#: The API key of the developer account that owns the app.
+DEVELOPER_KEY: Final = "5a4db0c0-ffee-4000-8000-0000000000de"
 PRIVATE_TOKEN: Final = "pat-na1-5a4db0c0-ffee-4000-8000-000000000001"
 #: A private app that may read contacts and nothing else.
 LIMITED_TOKEN: Final = "pat-na1-5a4db0c0-ffee-4000-8000-000000000002"

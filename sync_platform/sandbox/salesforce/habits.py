@@ -17,6 +17,7 @@ _LIMITS = (
 )
 _BULK = "https://developer.salesforce.com/docs/atlas.en-us.api_asynch.meta/api_asynch/"
 _HELP = "https://help.salesforce.com/s/articleView?id="
+_OUTBOUND = "https://developer.salesforce.com/docs/atlas.en-us.api.meta/api/sforce_api_om_outboundmessaging_"
 _AIRBYTE = "https://github.com/airbytehq/airbyte (source-salesforce: look-back of 600 seconds)"
 
 HABITS: Final = (
@@ -47,6 +48,25 @@ HABITS: Final = (
     HabitSpec("bulk_query_jobs", 10_000, _LIMITS + "salesforce_app_limits_platform_bulkapi.htm (per 24 hours)"),
     HabitSpec("collection_size", 200, _REST + "resources_composite_sobjects_collections.htm"),
     HabitSpec("uri_bytes", 16_384, _REST + "errorcodes.htm (414)"),
+    HabitSpec("outbound_batch", 100, _OUTBOUND + "notifications.htm (notifications a message)"),
+    HabitSpec("outbound_timeout", 60, _HELP + "platform.workflow_om_considerations.htm (seconds)"),
+    HabitSpec(
+        "outbound_retry_seconds",
+        [30, 7200],
+        _OUTBOUND + "notifications.htm (doubling up to two hours; the first wait is ours)",
+    ),
+    HabitSpec("outbound_life", 86_400, _OUTBOUND + "notifications.htm (dropped after 24 hours)"),
+    HabitSpec("outbound_connections", 10, _OUTBOUND + "notifications.htm (at once; no figure is published)"),
+    HabitSpec(
+        "outbound_nulls_left_out",
+        True,
+        _OUTBOUND + "wsdl.htm (recorded messages: a null has no element)",
+    ),
+    HabitSpec(
+        "outbound_for_integration_user",
+        True,
+        _OUTBOUND + "setting_up.htm (off: its profile may not send outbound messages)",
+    ),
     HabitSpec("duplicate_rule", True, _HELP + "sf.duplicate_rules_map_of_reference.htm (same e-mail)", on=False),
     HabitSpec("row_locks", 0.02, _HELP + "000385564 (share of writes refused; no figure is published)", on=False),
     HabitSpec("hidden_fields", [], _HELP + "sf.admin_fls.htm (e.g. Lead.Phone)", on=False),

@@ -129,6 +129,7 @@ class Writer:
         id = org.new_id(target.name)
         values["LastModifiedDate"] = moment
         org.stores[target.name].insert(id, values, created_at=moment, updated_at=moment)
+        org.changed(target.name, id, "create")
         return Done(id, "create")
 
     def update(self, target: ObjectDef, id: str, prepared: Mapping[str, Any]) -> Done:
@@ -142,6 +143,7 @@ class Writer:
         values["LastModifiedDate"] = moment
         values["LastModifiedById"] = None  # the connecting user
         self._org.stores[target.name].patch(record.id, values, updated_at=moment)
+        self._org.changed(target.name, record.id, "update")  # a rule is evaluated at every save, changed or not
         return Done(record.id, "noop" if same else "update")
 
     def delete(self, target: ObjectDef, id: str) -> Done:

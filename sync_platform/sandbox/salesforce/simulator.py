@@ -29,6 +29,7 @@ from sync_platform.sandbox.salesforce.auth import CLIENT_ID, CLIENT_SECRET, ORG_
 from sync_platform.sandbox.salesforce.habits import HABITS
 from sync_platform.sandbox.salesforce.metadata import TEXT, FieldDef, ObjectDef
 from sync_platform.sandbox.salesforce.objects import OBJECTS
+from sync_platform.sandbox.salesforce.outbound import OutboundDialect
 from sync_platform.sandbox.salesforce.records import Writer, check_types
 from sync_platform.sandbox.salesforce.refusals import SalesforceError, UnbuiltError, not_found
 from sync_platform.sandbox.salesforce.rows import Getter, Reader, rest_datetime
@@ -244,6 +245,10 @@ class SalesforceSimulator(Simulator):
             "SALESFORCE_REFRESH_TOKEN": REFRESH_TOKEN,
             "SALESFORCE_ORGANIZATION_ID": ORG_ID,
         }
+
+    def dialect(self) -> OutboundDialect:
+        """SOAP messages."""
+        return OutboundDialect(self)
 
     # ---- people and seeds
 
