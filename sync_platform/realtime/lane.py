@@ -239,7 +239,8 @@ class _Work:
         fields = tuple(name for name in desired.columns if not name.startswith("_"))
         target = Target(
             session=self.session, spec=spec, connector=lane.target_connector, stream=lane.target_stream, fields=fields,
-            folded=lane.folded, compare="live", con=lane.con, linked=True, vacant=False, left=set(self.judged.left[KEY]),
+            folded=lane.folded, compare="live", con=lane.con, linked=True, vacant=False,
+            left=set(self.judged.left[KEY]),
         )  # fmt: skip
         changes = changes_of(
             target, desired, rules_of(spec, target), _repeated(desired, spec, lane.folded), self._unknown()
