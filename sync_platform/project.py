@@ -138,7 +138,7 @@ class Project:
         if name not in self._connected:
             from dagster import DagsterError
 
-            connector = self.connector(name)
+            connector = _without_unset_options(self.connector(name))
             missing = _missing_variables(connector)
             if missing:
                 raise ConfigError(
@@ -232,6 +232,19 @@ def _project_at(root: Path) -> Project:
     if root not in _projects:
         _projects[root] = Project(root)
     return _projects[root]
+
+
+def _without_unset_options(connector: Connector) -> Connector:
+    """The connector with the defaults of those options whose variable is not set."""
+    import dagster as dg
+
+    fields = type(connector).model_fields
+    unset = {
+        name: fields[name].get_default(call_default_factory=True)
+        for name, value in dict(connector).items()
+        if isinstance(value, dg.EnvVar) and not os.environ.get(value.env_var_name) and not fields[name].is_required()
+    }
+    return connector.model_copy(update=unset) if unset else connector
 
 
 def _missing_variables(connector: Connector) -> list[str]:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sync_platform.commands.sandbox_webhooks import WEBHOOK_SECRET, sandbox_environment, send_webhooks
 from sync_platform.errors import AccessError, ConfigError
 from sync_platform.home import Home
 
@@ -108,9 +109,11 @@ def _start_all(home: Home, project: Project, ports: Ports) -> list[dict[str, Any
         if ports.sandbox is not None:
             started.append(_command(home, "sandbox", ports.sandbox, environment))
             _wait(home, started[-1], lambda: _answers(f"{started[-1].url}/__control__/health"))
-            environment.update(_sandbox_environment(ports.sandbox))
+            environment.update(sandbox_environment(ports.sandbox))
         started.append(_command(home, "gateway", ports.gateway, environment, project.root))
         _wait(home, started[-1], lambda: _answers(f"{started[-1].url}/readyz"))
+        if ports.sandbox is not None:
+            send_webhooks(project, ports.sandbox, ports.gateway, environment[WEBHOOK_SECRET])
         since = time.time()
         started.append(
             _start(
@@ -133,13 +136,6 @@ def _start_all(home: Home, project: Project, ports: Ports) -> list[dict[str, Any
         raise
     _record(home).write_text(json.dumps([asdict(one) for one in started]))
     return status_of_services(database, home)
-
-
-def _sandbox_environment(port: int) -> dict[str, str]:
-    from sync_platform.sandbox.server import env_lines
-
-    told = dict(line.split("=", 1) for line in env_lines(port))
-    return {name: os.environ.get(name, value) for name, value in told.items()}
 
 
 def _refuse_taken(option: str, port: int) -> None:
