@@ -55,35 +55,29 @@ class Judge:
             best=best_sql(spec.dedupe.keep if spec.dedupe else "newest", names),
         )
 
-    def dedupe_keys(self, con: duckdb.DuckDBPyConnection, rows: pl.DataFrame) -> list[str]:
-        """The dedupe keys of these rows, each once."""
-        if self.dedupe_key is None or rows.is_empty():
-            return []
-        con.register("_judged", rows.to_arrow())
-        found = con.execute(f"SELECT DISTINCT {self.dedupe_key} FROM _judged WHERE NOT {DELETED}").fetchall()
-        return [str(row[0]) for row in found if row[0] is not None]
-
-    def judge(self, con: duckdb.DuckDBPyConnection, rows: pl.DataFrame, now: dt.datetime) -> Judged:
-        """Sorts the rows; of those inside the filter that share a dedupe key only the best is wanted."""
+    def mark(self, con: duckdb.DuckDBPyConnection, rows: pl.DataFrame, now: dt.datetime) -> pl.DataFrame:
+        """The rows with `_dedupe_key` (text, null for none) and `_inside`: not deleted, inside the filter."""
         if not self.filter and not self.where and self.dedupe_key is None:
-            marked = rows.with_columns(
+            return rows.with_columns(
                 pl.lit(None, dtype=pl.String).alias("_dedupe_key"), (~pl.col(DELETED)).alias("_inside")
             )
-        else:
-            con.register("_judged", rows.to_arrow())
-            told = (
-                f"SELECT *, {self.dedupe_key or 'CAST(NULL AS VARCHAR)'} AS _dedupe_key, {self._inside(now)} AS _inside"
-            )
-            marked = con.execute(f"{told} FROM _judged").pl()
-        inside = marked.filter("_inside").drop("_inside")
+        con.register("_judged", rows.to_arrow())
+        key = self.dedupe_key or "CAST(NULL AS VARCHAR)"
+        return con.execute(f"SELECT *, {key} AS _dedupe_key, {self._inside(now)} AS _inside FROM _judged").pl()
+
+    def judge(self, con: duckdb.DuckDBPyConnection, marked: pl.DataFrame) -> Judged:
+        """Sorts marked rows; of those inside the filter that share a dedupe key only the best is wanted."""
+        inside = marked.filter("_inside") if not marked["_inside"].all() else marked
         losers = self._losers(con, inside)
-        why = pl.when(DELETED).then(pl.lit("deleted")).otherwise(pl.lit("filter"))
-        left = marked.filter(~pl.col("_inside")).select(KEY, why.alias("_why"), "_dedupe_key")
+        left = pl.DataFrame(schema=_LEFT)
+        if inside.height < marked.height:
+            why = pl.when(DELETED).then(pl.lit("deleted")).otherwise(pl.lit("filter"))
+            left = marked.filter(~pl.col("_inside")).select(KEY, why.alias("_why"), "_dedupe_key")
         if losers:
             lost = inside.filter(pl.col(KEY).is_in(losers))
             left = pl.concat([left, lost.select(KEY, pl.lit("duplicate").alias("_why"), "_dedupe_key")])
             inside = inside.filter(~pl.col(KEY).is_in(losers))
-        return Judged(wanted=inside.with_columns(_changed=pl.lit(True)), left=left.cast(_LEFT))  # type: ignore[arg-type]
+        return Judged(wanted=inside.with_columns(_changed=pl.lit(True)).drop("_inside"), left=left)
 
     def _inside(self, now: dt.datetime) -> str:
         conditions = [f"NOT coalesce({DELETED}, FALSE)"]

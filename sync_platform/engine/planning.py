@@ -208,8 +208,10 @@ def _changes(
     rules: Rules,
     repeated: pl.DataFrame,
     unknown: dict[str, str],
+    links: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    links = _links(target, desired["_key"].to_list())
+    """The change of every desired record; `links` are theirs, if they were read already."""
+    links = _links(target, desired["_key"].to_list()) if links is None else links
     base = desired.with_columns(desired_hash(desired, target.fields).alias(HASHED))
     base = base.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base"))
     same = _equal_to_base(target, base, links)

@@ -59,11 +59,17 @@ class RowwiseDelivery:
             crash_point("between_batches")
             yield self._batch(op, batch.to_dicts())
 
-    def deliver_claimed(self, op: Op, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    def deliver_claimed(self, op: Op, rows: Sequence[dict[str, Any]]) -> Iterator[pl.DataFrame]:
         """As `deliver`, for rows whose links and target were read under claims that the caller holds."""
-        for batch in rows.iter_slices(self.stream.batch_size):
+        for start in range(0, len(rows), self.stream.batch_size):
             crash_point("between_batches")
-            yield self._write_and_settle(op, [], batch.to_dicts())
+            yield self._write_and_settle(op, [], list(rows[start : start + self.stream.batch_size]))
+
+    def deliver_rows(self, op: Op, rows: Sequence[dict[str, Any]]) -> Iterator[pl.DataFrame]:
+        """As `deliver`, for rows as dictionaries."""
+        for start in range(0, len(rows), self.stream.batch_size):
+            crash_point("between_batches")
+            yield self._batch(op, list(rows[start : start + self.stream.batch_size]))
 
     def _batch(self, op: Op, rows: list[dict[str, Any]]) -> pl.DataFrame:
         keys = [self._claim_key(op, row) for row in rows]

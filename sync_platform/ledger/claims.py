@@ -81,7 +81,7 @@ def claimed(
     finally:
         ended.set()
         keeper.cancel()
-        with database.connection() as connection:
+        with database.reading() as connection:
             connection.execute(_RELEASE, (target.connection, target.object, wanted, owner))
 
 
@@ -112,8 +112,10 @@ def _take(database: Database, target: Endpoint, keys: Sequence[str], owner: str,
         "lease": lease,
     }
     with database.connection() as connection:
-        connection.execute(_ORDER, told)
-        taken = connection.execute(_TAKE, told).fetchall()
+        with connection.pipeline():
+            connection.execute(_ORDER, told)
+            answer = connection.execute(_TAKE, told)
+        taken = answer.fetchall()
         if len(taken) == len(keys):
             return True
         connection.rollback()

@@ -10,6 +10,8 @@ import polars as pl
 import psycopg
 from psycopg import sql
 
+FEW = 1_000  # rows from which COPY pays
+
 
 def copy_out(
     connection: psycopg.Connection[Any],
@@ -17,7 +19,12 @@ def copy_out(
     parameters: Mapping[str, Any],
     schema: Mapping[str, pl.DataType | type[pl.DataType]],
 ) -> pl.DataFrame:
-    """The rows of `query` (named parameters `%(x)s`) as a frame of `schema`; null and '' stay apart."""
+    """The rows of `query` (named parameters `%(x)s`) as a frame of `schema`; null and '' stay apart.
+
+    A query about few things (the longest list among its parameters is short) is answered without COPY.
+    """
+    if max((len(value) for value in parameters.values() if isinstance(value, list)), default=FEW) < FEW:
+        return pl.DataFrame(connection.execute(query, parameters).fetchall(), schema=dict(schema), orient="row")
     cursor = psycopg.ClientCursor(connection)
     text = cursor.mogrify(query, parameters)
     copy = sql.SQL("COPY ({}) TO STDOUT WITH (FORMAT csv, FORCE_QUOTE *)").format(sql.SQL(text))

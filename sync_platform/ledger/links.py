@@ -46,7 +46,7 @@ def links_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.Data
            OR (i.target_id IS NOT NULL AND NOT EXISTS (
                   SELECT 1 FROM sync.links o
                   WHERE o.sync = %(sync)s AND o.target_id = i.target_id AND o.source_key <> k.key))"""
-    with database.connection() as connection:
+    with database.reading() as connection:
         sync, others = _speaking(connection, spec)
         return copy_out(
             connection, query if others else own, {"keys": list(keys), "sync": sync, "others": others}, LINKS
@@ -55,7 +55,7 @@ def links_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.Data
 
 def has_links(database: Database, spec: SyncSpec) -> bool:
     """Whether this pair of objects may have a link or an identity yet; before the first one was made it has none."""
-    with database.connection() as connection:
+    with database.reading() as connection:
         own = connection.execute("SELECT 1 FROM sync.pairs WHERE sync = %s", (spec.name,)).fetchone()
         return own is not None or bool(_speaking(connection, spec)[1])
 
@@ -82,7 +82,7 @@ def _speaking(connection: psycopg.Connection[Any], spec: SyncSpec) -> tuple[str 
 def owners_of(database: Database, spec: SyncSpec, target_ids: Sequence[str]) -> pl.DataFrame:
     """The source keys linked by this sync to these target ids: `_target_id`, `_key`."""
     query = "SELECT target_id, source_key FROM sync.links WHERE sync = %(sync)s AND target_id = ANY(%(ids)s)"
-    with database.connection() as connection:
+    with database.reading() as connection:
         return copy_out(
             connection,
             query,
@@ -96,7 +96,7 @@ def members_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.Da
     query = """
         SELECT source_key, dedupe_key FROM sync.members
         WHERE sync = %(sync)s AND source_key = ANY(%(keys)s) AND dedupe_key IS NOT NULL"""
-    with database.connection() as connection:
+    with database.reading() as connection:
         return copy_out(
             connection,
             query,

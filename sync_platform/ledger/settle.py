@@ -46,6 +46,16 @@ _TABLE = """
         version_read_at bigint, payload jsonb, reasons jsonb, kind text
     ) ON COMMIT DELETE ROWS"""
 
+_KINDS = {"fields": "jsonb", "payload": "jsonb", "reasons": "jsonb", "base": "bigint", "version_cursor": "bigint",
+          "version_read_at": "bigint"}  # fmt: skip
+_FEW = (
+    f"INSERT INTO settling ({', '.join(SETTLED)}) SELECT "
+    + ", ".join(f"d.{name}::{_KINDS.get(name, 'text')}" for name in SETTLED)
+    + " FROM unnest("
+    + ", ".join("%s::bigint[]" if _KINDS.get(name) == "bigint" else "%s::text[]" for name in SETTLED)
+    + f") AS d({', '.join(SETTLED)})"
+)
+
 _OUTCOMES = """
     INSERT INTO sync.outcomes (time, sync, run_id, plan_id, lane, source_key, target_id, op, status, fields,
                                reason, resolution, request_id)
@@ -166,14 +176,26 @@ def settle(
         rows = _without_new_links(connection, names, rows)
         if rows.is_empty():
             return
+    if rows.height < _MANY:
+        with connection.pipeline():  # one trip for all of it
+            connection.execute(_TABLE)
+            connection.execute(_FEW, [rows[name].to_list() for name in SETTLED])
+            _fold(connection, rows, names, record_outcomes)
+        return
     connection.execute(_TABLE)
     copy_in(connection, "settling", rows.select(list(SETTLED)))
     connection.execute("ANALYZE settling")
+    connection.execute("SET LOCAL enable_nestloop = off")
+    _fold(connection, rows, names, record_outcomes)
+
+
+def _fold(
+    connection: psycopg.Connection[Any], rows: pl.DataFrame, names: dict[str, str], record_outcomes: bool
+) -> None:
+    """From the temporary table into the ledger."""
     if record_outcomes:
         connection.execute(_OUTCOMES, names)
-    if rows.height >= _MANY:
-        connection.execute("SET LOCAL enable_nestloop = off")
-    present = set(rows["op"].unique())
+    present = set(rows["op"])
     for statement, ops in _STATEMENTS:
         if not ops or present.intersection(ops):
             connection.execute(statement, names)

@@ -77,6 +77,6 @@ def worked(database: Database, connection_name: str) -> bool:
 
 def standing(database: Database) -> dict[str, bool]:
     """Every connection with an open circuit: whether it may be tried now."""
-    with database.connection() as connection:
+    with database.reading() as connection:
         rows = connection.execute("SELECT connection, retry_at <= now() FROM sync.circuits").fetchall()
     return {str(name): bool(due) for name, due in rows}

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import polars as pl
 import pyarrow as pa
@@ -27,13 +27,13 @@ from sync_platform.engine.lookups import folded_fields, target_rows
 from sync_platform.engine.planning import _changes as changes_of
 from sync_platform.engine.planning import _rules as rules_of
 from sync_platform.engine.planning import _Target as Target
-from sync_platform.engine.reconcile import plan_left
+from sync_platform.engine.reconcile import Rules, plan_left
 from sync_platform.engine.recover import recover
 from sync_platform.engine.rowwise import RowwiseDelivery, id_claim, match_claim
 from sync_platform.engine.spec import Lookup
 from sync_platform.engine.validation import validate
 from sync_platform.ledger.claims import claimed
-from sync_platform.ledger.links import links_of, members_of
+from sync_platform.ledger.links import LINKS, links_of
 from sync_platform.ledger.members import mates_of, remember_members
 from sync_platform.ledger.settle import SETTLED, settle
 from sync_platform.model import CURSOR, KEY, READ_AT, Op, Status
@@ -53,7 +53,20 @@ if TYPE_CHECKING:
 CLAIM_SECONDS: Final = 30.0
 CLAIM_PATIENCE: Final = 2.0
 LOOKS: Final = 3  # so often the claims are taken anew because a link changed between reading and claiming
+_REMOVING: Final = (str(Op.DELETE), str(Op.ARCHIVE))
 _AGAIN: Final = (str(Status.RETRY), str(Status.REFUSED))
+
+
+class _Link(NamedTuple):
+    """What a source record is linked to, and the version that was delivered."""
+
+    target_id: str
+    base: int | None
+    cursor: int | None
+    read_at: int | None
+
+
+Links: TypeAlias = Mapping[str, _Link]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,10 +145,14 @@ class Lane:
 
         Raises SystemAwayError, BusyError, FencedError, or what is wrong with a record; what was settled before stays.
         """
+        now = dt.datetime.now(dt.UTC)
         with calling(self.spec.source.connection):
             records = self.watched.resolve(batch.events)
-            rows = self._rows([*records.values(), *self._mates(records)])
-        judged = self.judge.judge(self.con, rows, dt.datetime.now(dt.UTC))
+            marked = self.judge.mark(self.con, self._rows(list(records.values())), now)
+            mates = self._mates(records, marked)
+            if mates:
+                marked = self.judge.mark(self.con, self._rows([*records.values(), *mates]), now)
+        judged = self.judge.judge(self.con, marked)
         mapped = self.mapping.apply(judged.wanted, self._lookups(judged.wanted))
         checked = validate(mapped, self.contract, required=self.mapping.required)
         refused = mapped.join(checked.invalid.select(KEY).unique(), on=KEY, how="semi")
@@ -162,14 +179,12 @@ class Lane:
             cells=(checked.cells_filled, checked.cells_total),
         )
 
-    def _mates(self, records: Mapping[str, Observed]) -> list[Observed]:
+    def _mates(self, records: Mapping[str, Observed], marked: pl.DataFrame) -> list[Observed]:
         """The records that share an old or a new dedupe key with one of these."""
         if self.judge.dedupe_key is None:
             return []
-        keys = self.judge.dedupe_keys(self.con, self._rows(list(records.values())))
-        before = members_of(self.session.database, self.spec, list(records))["dedupe_key"].to_list()
-        mates = mates_of(self.session.database, self.spec, list({*keys, *before}))
-        return list(self.watched.newest([key for key in mates if key not in records]).values())
+        mates = mates_of(self.session.database, self.spec, list(records), marked["_dedupe_key"].drop_nulls().to_list())
+        return list(self.watched.newest([key for key in mates if key not in records]).values()) if mates else []
 
     def _rows(self, records: Sequence[Observed]) -> pl.DataFrame:
         """Records as rows of staging."""
@@ -197,43 +212,49 @@ class _Work:
     invalid: pl.DataFrame | None
     again: dict[str, str] = field(default_factory=dict)
     unchanged: int = 0
+    _mine: frozenset[str] = frozenset()
     _open: set[str] = field(default_factory=set)
     _superseded: set[str] = field(default_factory=set)
 
     def run(self) -> Iterator[pl.DataFrame]:
         spec = self.lane.spec
-        self._open = set(self.batch.keys)
+        self._mine = frozenset(self.batch.keys)
+        self._open = set(self._mine)
         everyone = [*self.desired[KEY].to_list(), *self.judged.left[KEY].to_list()]
-        links = links_of(self.session.database, spec, everyone)
+        links = self._links(everyone)
         for _ in range(LOOKS):
             with claimed(
                 self.session.database, spec.target, self._claims(links), self.batch.plan_id,
                 patience=CLAIM_PATIENCE, lease=CLAIM_SECONDS,
             ):  # fmt: skip
                 recover(self.session, spec, keys=everyone)
-                before, links = links, links_of(self.session.database, spec, everyone)
-                if _same_targets(before, links):
+                before, links = links, self._links(everyone)
+                if {key: one.target_id for key, one in before.items()} == {k: o.target_id for k, o in links.items()}:
                     yield from self._under_claims(links)
                     return
         self.again = dict.fromkeys(self._open, "its link changed meanwhile")
 
-    def _under_claims(self, links: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    def _links(self, keys: list[str]) -> Links:
+        found = links_of(self.session.database, self.lane.spec, keys)
+        return {row[0]: _Link(*row[1:]) for row in found.iter_rows()}
+
+    def _under_claims(self, links: Links) -> Iterator[pl.DataFrame]:
         if self.desired.height or self.judged.left.height:
             yield from self._deliver(links)
         if self.invalid is not None:
             yield self._settled(contract_failures(self.invalid, self.lane.spec))
         yield self._settled(_nothing(), last=True)
 
-    def _claims(self, links: pl.DataFrame) -> list[str]:
+    def _claims(self, links: Links) -> list[str]:
         spec = self.lane.spec
-        claims = [id_claim(one) for one in links["_target_id"].to_list()]
-        fresh = self.desired.join(links, on=KEY, how="anti")
-        names = [name for name in spec.match if name in fresh.columns]
-        values = fresh.select(KEY, *names).iter_rows()
-        claims += [match_claim(spec, key, found if len(names) == len(spec.match) else ()) for key, *found in values]
+        claims = [id_claim(one.target_id) for one in links.values()]
+        names = [name for name in spec.match if name in self.desired.columns]
+        for key, *found in self.desired.select(KEY, *names).iter_rows():
+            if key not in links:
+                claims.append(match_claim(spec, key, found if len(names) == len(spec.match) else ()))
         return claims or [f"none:{self.batch.plan_id}"]
 
-    def _deliver(self, links: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    def _deliver(self, links: Links) -> Iterator[pl.DataFrame]:
         lane, spec = self.lane, self.lane.spec
         desired = self._not_superseded(links)
         fields = tuple(name for name in desired.columns if not name.startswith("_"))
@@ -242,33 +263,36 @@ class _Work:
             folded=lane.folded, compare="live", con=lane.con, linked=True, vacant=False,
             left=set(self.judged.left[KEY]),
         )  # fmt: skip
-        changes = changes_of(
-            target, desired, rules_of(spec, target), _repeated(desired, spec, lane.folded), self._unknown()
-        )
-        left = self._left(links, fields, target, changes)
-        changes = changes if left is None else pl.concat([changes, left], how="diagonal_relaxed")
-        if not lane.may_delete(changes.filter(pl.col("_op").is_in([str(Op.DELETE), str(Op.ARCHIVE)])).height):
-            self._give_up(changes)
+        rules = rules_of(spec, target)
+        repeated = _repeated(desired, spec, lane.folded)
+        changes = changes_of(target, desired, rules, repeated, self._unknown(), _frame(links)).to_dicts()
+        changes += self._left(links, fields, rules, changes)
+        if not lane.may_delete(sum(row["_op"] in _REMOVING for row in changes)):
+            self._give_up()
             return
-        yield from self._write(changes, fields, set(links[KEY]))
-        skips = changes.filter(pl.col("_op") == str(Op.SKIP))
-        self.unchanged = skips.filter(pl.col(KEY).is_in(self.batch.keys)).height
-        relinked = skips.filter(pl.col("_relink"))
-        if relinked.height:
-            self._settled(without_call(relinked, Status.NOOP), outcomes=False, done=False)
-        held = changes.filter(pl.col("_op") == str(Op.HOLD))
-        if held.height:
-            yield self._settled(without_call(held, Status.HELD))
+        yield from self._write(changes, fields, links)
+        skips = [row for row in changes if row["_op"] == Op.SKIP]
+        self.unchanged = sum(row[KEY] in self._mine for row in skips)
+        relinked = [row for row in skips if row["_relink"]]
+        if relinked:
+            self._settled(
+                without_call(pl.DataFrame(relinked, infer_schema_length=None), Status.NOOP), outcomes=False, done=False
+            )
+        held = [row for row in changes if row["_op"] == Op.HOLD]
+        if held:
+            yield self._settled(without_call(pl.DataFrame(held, infer_schema_length=None), Status.HELD))
 
-    def _not_superseded(self, links: pl.DataFrame) -> pl.DataFrame:
+    def _not_superseded(self, links: Links) -> pl.DataFrame:
         """Without records of which a newer version was delivered already: their events are done."""
-        told = links.select(KEY, "_link_cursor", "_link_read_at")
-        joined = self.desired.join(told, on=KEY, how="left", maintain_order="left")
-        newer = (pl.col("_link_cursor") > pl.col(CURSOR)) | (
-            (pl.col("_link_cursor") == pl.col(CURSOR)) & (pl.col("_link_read_at") > pl.col(READ_AT))
-        )
-        self._superseded = set(joined.filter(newer)[KEY])
-        return joined.filter(~newer.fill_null(False)).drop("_link_cursor", "_link_read_at")
+        for key, cursor, read_at in self.desired.select(KEY, CURSOR, READ_AT).iter_rows():
+            link = links.get(key)
+            if link is None or link.cursor is None or cursor is None:
+                continue
+            if (link.cursor, link.read_at or 0) > (cursor, read_at or 0):
+                self._superseded.add(key)
+        if not self._superseded:
+            return self.desired
+        return self.desired.filter(~pl.col(KEY).is_in(list(self._superseded)))
 
     def _unknown(self) -> dict[str, str]:
         with self.session.database.connection() as connection:
@@ -280,33 +304,41 @@ class _Work:
         return {str(key): str(reason) for key, reason in rows}
 
     def _left(
-        self, links: pl.DataFrame, fields: tuple[str, ...], target: Target, changes: pl.DataFrame
-    ) -> pl.DataFrame | None:
+        self, links: Links, fields: tuple[str, ...], rules: Rules, changes: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
         """The changes for linked records that are not wanted any more."""
-        left = self.judged.left.with_columns(_changed=pl.lit(True)).join(links.select(KEY, "_target_id"), on=KEY)
-        if left.is_empty():
-            return None
-        current = target_rows(self.lane.target_connector, self.lane.target_stream, left["_target_id"].to_list(), fields)
-        taken = changes["_target_id"].drop_nulls().to_list()
-        gone = plan_left(left.unique("_target_id"), current, rules_of(self.lane.spec, target), taken)
-        return gone.with_columns(
-            _base=pl.lit(None, dtype=pl.Int64), _replaces=pl.lit(None, dtype=pl.String), _relink=pl.lit(False)
+        left = [row for row in self.judged.left.iter_rows(named=True) if row[KEY] in links]
+        if not left:
+            return []
+        frame = pl.DataFrame(
+            {
+                KEY: [row[KEY] for row in left],
+                "_why": [row["_why"] for row in left],
+                "_changed": [True] * len(left),
+                "_target_id": [links[row[KEY]].target_id for row in left],
+            }
         )
+        current = target_rows(
+            self.lane.target_connector, self.lane.target_stream, frame["_target_id"].to_list(), fields
+        )
+        taken = [row["_target_id"] for row in changes if row["_target_id"] is not None]
+        gone = plan_left(frame.unique("_target_id"), current, rules, taken).to_dicts()
+        return [{**row, "_base": None, "_replaces": None, "_relink": False} for row in gone]
 
-    def _write(self, changes: pl.DataFrame, fields: tuple[str, ...], linked: set[str]) -> Iterator[pl.DataFrame]:
+    def _write(self, changes: list[dict[str, Any]], fields: tuple[str, ...], links: Links) -> Iterator[pl.DataFrame]:
         lane = self.lane
         delivery = RowwiseDelivery(
             self.session, lane.spec, self.batch.plan_id, lane.target_connector, lane.target_stream, fields, False,
             settle=self._settle, patience=CLAIM_PATIENCE,
         )  # fmt: skip
-        ours = (pl.col("_op") == str(Op.CREATE)) | pl.col(KEY).is_in(list(linked))
         for op in ORDER:
-            rows = changes.filter(pl.col("_op") == str(op))
-            yield from delivery.deliver_claimed(op, rows.filter(ours))
+            rows = [row for row in changes if row["_op"] == op]
+            claimed_already = [row for row in rows if op is Op.CREATE or row[KEY] in links]
+            yield from delivery.deliver_claimed(op, claimed_already)
             # found by its match values: the target record itself is not claimed yet
-            yield from delivery.deliver(op, rows.filter(~ours))
+            yield from delivery.deliver_rows(op, [row for row in rows if op is not Op.CREATE and row[KEY] not in links])
 
-    def _give_up(self, changes: pl.DataFrame) -> None:
+    def _give_up(self) -> None:
         keys = {key: ("blocked", "it would delete more than max_deletes; the next run asks") for key in self._open}
         with self.session.database.connection() as connection:
             finish(connection, self.lane.worker, self.batch.sync, keys)
@@ -365,17 +397,19 @@ def _nothing() -> pl.DataFrame:
     return pl.DataFrame(schema=SETTLED)
 
 
-def _same_targets(before: pl.DataFrame, now: pl.DataFrame) -> bool:
-    one = dict(before.select(KEY, "_target_id").iter_rows())
-    return one == dict(now.select(KEY, "_target_id").iter_rows())
+def _frame(links: Links) -> pl.DataFrame:
+    rows = [(key, one.target_id, one.base, one.cursor, one.read_at) for key, one in links.items()]
+    return pl.DataFrame(rows, schema=LINKS, orient="row")
 
 
 def _repeated(desired: pl.DataFrame, spec: SyncSpec, folded: set[str]) -> pl.DataFrame:
     """The records that share their match values with another one of the batch: `_key`."""
     names = [name for name in spec.match if name in desired.columns]
-    if not names or desired.height < 2:
-        return pl.DataFrame(schema={KEY: pl.String})
-    texts = {name: pl.col(name).cast(pl.String).str.strip_chars() for name in names}
-    values = [(text.str.to_lowercase() if name in folded else text).alias(name) for name, text in texts.items()]
-    known = desired.select(KEY, *values).drop_nulls()
-    return known.filter(pl.struct(names).is_duplicated()).select(KEY)
+    seen: dict[tuple[str, ...], list[str]] = {}
+    for key, *values in desired.select(KEY, *names).iter_rows() if names and desired.height > 1 else ():
+        if all(value is not None for value in values):
+            texts = (str(value).strip() for value in values)
+            told = tuple(text.lower() if name in folded else text for name, text in zip(names, texts, strict=True))
+            seen.setdefault(told, []).append(key)
+    shared = [key for keys in seen.values() if len(keys) > 1 for key in keys]
+    return pl.DataFrame({KEY: shared}, schema={KEY: pl.String})

@@ -46,7 +46,8 @@ _KEEP: Final = """
            version_read_at = excluded.version_read_at, read_cursor = excluded.read_cursor,
            field_times = excluded.field_times, observed_at = now()
        WHERE (coalesce(excluded.version_cursor, 0), excluded.version_read_at)
-          >= (coalesce(o.version_cursor, 0), o.version_read_at)"""
+          >= (coalesce(o.version_cursor, 0), o.version_read_at)
+    RETURNING key"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +101,12 @@ class Watched:
         read_at = micros(dt.datetime.now(dt.UTC))
         found = self.connector.get(self.stream.name, list(keys), list(self.types))
         rows = {one.key: one for one in self._rows(found, read_at)}
+        missing = [key for key in keys if key not in rows]
         with self.database.connection() as connection:
-            known = self._known(connection, list(keys))
-            gone = [_gone(key, known.get(key), read_at) for key in keys if key not in rows]
-            self._keep(connection, [*rows.values(), *gone])
-            return self._known(connection, list(keys))
+            known = self._known(connection, missing) if missing else {}
+            rows |= {key: _gone(key, known.get(key), read_at) for key in missing}
+            beaten = set(rows) - self._keep(connection, list(rows.values()))
+            return rows | self._known(connection, sorted(beaten)) if beaten else rows
 
     def _rows(self, found: pa.Table, read_at: int) -> list[Observed]:
         if not found.num_rows:
@@ -177,10 +179,11 @@ class Watched:
             for key, values, deleted, cursor, read_at, read_cursor, times in rows
         }  # fmt: skip
 
-    def _keep(self, connection: Connection, records: Sequence[Observed]) -> None:
+    def _keep(self, connection: Connection, records: Sequence[Observed]) -> set[str]:
+        """Stores records; the keys of those of which nothing newer was known."""
         if not records:
-            return
-        connection.execute(
+            return set()
+        kept = connection.execute(
             _KEEP,
             {
                 "connection": self.connection,
@@ -193,7 +196,8 @@ class Watched:
                 "read_cursors": [one.read_cursor for one in records],
                 "field_times": [orjson.dumps(one.field_times).decode() for one in records],
             },
-        )
+        ).fetchall()
+        return {str(row[0]) for row in kept}
 
 
 def _gone(key: str, known: Observed | None, read_at: int) -> Observed:

@@ -42,6 +42,7 @@ BEAT_SECONDS: Final = 5.0
 POLL_SECONDS: Final = 1.0
 STALE_AFTER: Final = 60.0  # what a lane prepared (schemas, mapping) is prepared anew
 BATCH_EVENTS: Final = 500
+CIRCUIT_SECONDS: Final = 0.25
 CHANNEL: Final = "sync_inbox"
 
 
@@ -57,11 +58,12 @@ class Worker:
     clock: Callable[[], float] = time.monotonic
     worker_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     _lanes: dict[str, tuple[float, Lane]] = field(default_factory=dict, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _stopping: threading.Event = field(default_factory=threading.Event, repr=False)
     _lost: threading.Event = field(default_factory=threading.Event, repr=False)
     _wake: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0), repr=False)
     _failing: dict[str, bool] = field(default_factory=dict, repr=False)
+    _circuits: Mapping[str, bool] = field(default_factory=dict, repr=False)
+    _looked: float = float("-inf")  # when the circuits were read
 
     def __post_init__(self) -> None:
         self.session = replace(self.session, priority=Priority.REALTIME, attempts=2, run_id=self.worker_id)
@@ -127,7 +129,16 @@ class Worker:
                 queue.renew(self.session.database, self.worker_id)
                 self._bury()
                 self._tell(self.windows.due(TOLD_EVERY))
+                self._prepare()
             self._stopping.wait(0.2)
+
+    def _prepare(self) -> None:
+        """Prepares the lanes before an event needs them, and anew after a while: a staged stream may have grown."""
+        for name, spec in self.syncs().items():
+            made = self._lanes.get(name)
+            if made is None or self.clock() - made[0] > STALE_AFTER:
+                with contextlib.suppress(SyncError):  # whoever needs it says what is wrong
+                    self._lanes[name] = (self.clock(), self._made(spec))
 
     def _bury(self) -> None:
         _, dead = workers(self.session.database)
@@ -165,7 +176,7 @@ class Worker:
     def _step(self, chosen: set[str] | None) -> bool:
         """Claims and delivers one batch; False when nothing waits that may be worked on now."""
         specs = {name: spec for name, spec in self.syncs().items() if chosen is None or name in chosen}
-        standing = circuit.standing(self.session.database)
+        standing = self._standing()
         ready = [name for name, spec in specs.items() if all(standing.get(c, True) for c in _systems(spec))]
         trial = any(c in standing for name in ready for c in _systems(specs[name]))
         batch = queue.claim(self.session.database, self.worker_id, ready, 1 if trial else BATCH_EVENTS)
@@ -174,6 +185,12 @@ class Worker:
         crash_point("event_claimed")
         self._handle(specs[batch.sync], batch)
         return True
+
+    def _standing(self) -> Mapping[str, bool]:
+        """The open circuits, read again after a moment or after a change of ours."""
+        if self.clock() - self._looked > CIRCUIT_SECONDS:
+            self._circuits, self._looked = circuit.standing(self.session.database), self.clock()
+        return self._circuits
 
     def _handle(self, spec: SyncSpec, batch: Batch) -> None:
         begun = time.monotonic()
@@ -207,8 +224,9 @@ class Worker:
         for key, why in done.again.items():
             self._retry(batch, key, why)
         for name in _systems(spec):
-            if circuit.worked(self.session.database, name):
+            if name in self._circuits and circuit.worked(self.session.database, name):
                 self.say(f"worker: {name} answers again")
+                self._looked = float("-inf")
         self._told_if_changed(spec, failing=_failed(done))
 
     def _retry(self, batch: Batch, key: str, why: str) -> None:
@@ -222,6 +240,7 @@ class Worker:
 
     def _outage(self, spec: SyncSpec, batch: Batch, error: SystemAwayError) -> None:
         """Source or target is away: the events wait, in order, and do not count as tried."""
+        self._looked = float("-inf")
         pause = circuit.failed(self.session.database, error.connection, error.message, wait=error.wait)
         self._give_back(batch, pause, error.message)
         self.say(f"worker: {spec.name} waits for {error.connection}; next try in {pause:.1f} s: {error.message}")
@@ -249,20 +268,19 @@ class Worker:
     # -- lanes and what is told ------------------------------------------------------------------
 
     def _lane(self, spec: SyncSpec) -> Lane:
-        with self._lock:
-            made = self._lanes.get(spec.name)
-        if made is None or self.clock() - made[0] > STALE_AFTER or made[1].declared is not spec:
-            lane = Lane(
-                session=self.session,
-                spec=spec,
-                worker=self.worker_id,
-                run_of=self.windows.run_of,
-                may_delete=lambda more: self._may_delete(spec, more),
-            )
-            made = (self.clock(), lane)
-            with self._lock:
-                self._lanes[spec.name] = made
+        made = self._lanes.get(spec.name)
+        if made is None or made[1].declared is not spec:
+            made = self._lanes[spec.name] = (self.clock(), self._made(spec))
         return made[1]
+
+    def _made(self, spec: SyncSpec) -> Lane:
+        return Lane(
+            session=self.session,
+            spec=spec,
+            worker=self.worker_id,
+            run_of=self.windows.run_of,
+            may_delete=lambda more: self._may_delete(spec, more),
+        )
 
     def _may_delete(self, spec: SyncSpec, more: int) -> bool:
         most = spec.guards.max_deletes

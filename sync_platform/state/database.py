@@ -109,19 +109,25 @@ class Database:
         finally:
             own.close()
 
-    def statement(self, query: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-        """The first row of one statement that commits by itself: a single round trip on a pooled connection."""
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A pooled connection on which every statement commits by itself: reads without the trips of a transaction."""
         with translated(self.shown):
             own = self._checkout()
             try:
                 own.autocommit = True
-                row = own.execute(query, parameters).fetchone()
+                yield own
                 own.autocommit = False
             except BaseException:
                 own.close()
                 raise
             finally:
                 self._checkin(own)
+
+    def statement(self, query: LiteralString, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+        """The first row of one statement that commits by itself: a single round trip on a pooled connection."""
+        with self.reading() as own:
+            row = own.execute(query, parameters).fetchone()
         return row
 
     def url_now(self) -> str:
