@@ -223,6 +223,11 @@ def text_key_sql(sql: str, names: Sequence[str], what: str) -> str:
     return f"nullif(CAST(({scalar.sql('duckdb')}) AS VARCHAR), '')"
 
 
+def key_fields(sql: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The fields a key expression reads."""
+    return parse(sql, names, what="key", before=normalisers.for_duckdb, functions=normalisers.NAMES).fields
+
+
 def best_sql(keep: Keep, names: Sequence[str]) -> str:
     """The aggregate that picks a group's winner: by the keep rule, then cursor, then key."""
     if keep == "oldest":

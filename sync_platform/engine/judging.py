@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pyarrow as pa
 
-from sync_platform.engine.changeset import best_sql, text_key_sql
+from sync_platform.engine.changeset import best_sql, key_fields, text_key_sql
 from sync_platform.engine.filters import Filter
 from sync_platform.model import DELETED, KEY
 
@@ -42,14 +42,21 @@ class Judge:
     timezone: str
     dedupe_key: str | None
     best: str
+    fields: frozenset[str]  # the source fields that the conditions read
 
     @classmethod
     def of(cls, spec: SyncSpec, schema: pa.Schema, where: str | None = None) -> Judge:
         """The conditions of a sync over rows of this schema; ConfigError for one that does not fit it."""
         names = schema.names
+        inside = Filter.parse(spec.filter, schema) if spec.filter else None
+        within = Filter.parse(where, schema) if where else None
+        read = {name for one in (inside, within) if one for name in one.fields}
+        if spec.dedupe:
+            read |= set(names if spec.dedupe.keep == "most_complete" else key_fields(spec.dedupe.by, names))
         return cls(
-            filter=Filter.parse(spec.filter, schema) if spec.filter else None,
-            where=Filter.parse(where, schema) if where else None,
+            fields=frozenset(read),
+            filter=inside,
+            where=within,
             timezone=spec.timezone,
             dedupe_key=text_key_sql(spec.dedupe.by, names, "dedupe key") if spec.dedupe else None,
             best=best_sql(spec.dedupe.keep if spec.dedupe else "newest", names),

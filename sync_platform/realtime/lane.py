@@ -102,6 +102,8 @@ class Lane:
         project = self.session.project
         self.contract = project.load(self.spec.contract, field_name="contract") if self.spec.contract else None
         self.judge = Judge.of(self.spec, self.schema, project.stream_options(self.spec.source).filter)
+        read = self.judge.fields.union(*(rule.fields for rule in self.mapping.rules.values()))
+        self.used = pa.schema([one for one in self.schema if one.name in read])  # what a batch's frames hold
 
     @cached_property
     def schema(self) -> pa.Schema:
@@ -189,7 +191,7 @@ class Lane:
     def _rows(self, records: Sequence[Observed]) -> pl.DataFrame:
         """Records as rows of staging."""
         told = [(one.key, one.values, one.deleted, one.cursor, one.read_at) for one in records]
-        frame = pl.from_arrow(rows_of(told, self.schema))
+        frame = pl.from_arrow(rows_of(told, self.used))
         assert isinstance(frame, pl.DataFrame)
         return frame
 
