@@ -136,7 +136,7 @@ class Project:
         if name not in self._connected:
             from dagster import DagsterError
 
-            connector = self.connector(name)
+            connector = _without_unset(self.connector(name))
             missing = _missing_variables(connector)
             if missing:
                 raise ConfigError(
@@ -229,6 +229,21 @@ def _project_at(root: Path) -> Project:
     if root not in _projects:
         _projects[root] = Project(root)
     return _projects[root]
+
+
+def _without_unset(connector: Connector) -> Connector:
+    """The connector with the default in place of every optional variable that is not set."""
+    from sync_platform.connectors.variables import OptionalEnvVar
+
+    given = dict(connector)
+    unset = {
+        name
+        for name, value in given.items()
+        if isinstance(value, OptionalEnvVar) and not os.environ.get(value.env_var_name)
+    }
+    return (
+        type(connector)(**{name: value for name, value in given.items() if name not in unset}) if unset else connector
+    )
 
 
 def _missing_variables(connector: Connector) -> list[str]:

@@ -31,6 +31,7 @@ from dagster import EnvVar
 from sync_platform.connectors.hubspot import HubSpot
 from sync_platform.connectors.postgres import Postgres
 from sync_platform.connectors.salesforce import Salesforce
+from sync_platform.connectors.variables import OptionalEnvVar
 from sync_platform.connectors.webhook import Acknowledgement
 
 
@@ -46,6 +47,8 @@ hubspot = HubSpot(access_token="t", client_secret={NEW!r}, previous_client_secre
 asking = Asking(access_token="t", client_secret={NEW!r})
 secretless = HubSpot(access_token="t")
 unset = HubSpot(access_token="t", client_secret=EnvVar("NOBODY_SETS_THIS"))
+optional = HubSpot(access_token=EnvVar("GATEWAY_TEST_TOKEN"), client_secret=OptionalEnvVar("NOBODY_SETS_THIS"))
+by_variable = HubSpot(access_token="t", client_secret=OptionalEnvVar("GATEWAY_TEST_SECRET"))
 database = Postgres(url="postgresql://nobody@127.0.0.1:1/none")
 salesforce = Salesforce(
     base_url="http://127.0.0.1:1", client_id="c", client_secret="s",
@@ -119,6 +122,8 @@ class RunningGateway:
             SYNC_HOME=str(self.home),
             SYNC_DATABASE_URL=self.database_url,
             SYNC_PROJECT=str(self.project),
+            GATEWAY_TEST_TOKEN="a-token",
+            GATEWAY_TEST_SECRET=NEW,
             **self.variables,
         )
 
@@ -152,14 +157,19 @@ class RunningGateway:
         )  # fmt: skip
         return done.returncode, json.loads(done.stdout)
 
-    def post(self, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> requests.Response:
+    def post(
+        self, path: str, body: bytes, headers: Mapping[str, str] | None = None, *, patience: float = 30.0
+    ) -> requests.Response:
         """A request as it is given."""
-        return requests.post(f"{self.url}/webhooks/{path}", data=body, headers=dict(headers or {}), timeout=30)
+        return requests.post(f"{self.url}/webhooks/{path}", data=body, headers=dict(headers or {}), timeout=patience)
 
-    def hubspot(self, *events: Mapping[str, Any], secret: str = NEW, connection: str = "hubspot") -> requests.Response:
+    def hubspot(
+        self, *events: Mapping[str, Any], secret: str = NEW, connection: str = "hubspot", patience: float = 30.0
+    ) -> requests.Response:
         """A webhook as HubSpot sends it, signed by HubSpot's own library."""
         body = json.dumps(events).encode()
-        return self.post(connection, body, signed(body, f"{self.url}/webhooks/{connection}", secret=secret))
+        headers = signed(body, f"{self.url}/webhooks/{connection}", secret=secret)
+        return self.post(connection, body, headers, patience=patience)
 
     def salesforce(self, *records: str, secret: str = PATH, organization: str = ORGANIZATION) -> requests.Response:
         """An Outbound Message as Salesforce sends it."""

@@ -155,11 +155,22 @@ def test_the_query_of_the_address_is_part_of_what_is_signed(gateway: RunningGate
     assert gateway.post(path, body, signed(body, f"{gateway.url}/webhooks/{path}")).status_code == 200
 
 
-@pytest.mark.parametrize("name", ["secretless", "unset"])
+def test_a_secret_may_come_from_an_optional_variable(gateway: RunningGateway) -> None:
+    assert gateway.hubspot(change(136), connection="by_variable").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["secretless", "unset", "optional"])
 def test_a_connection_without_its_secret_asks_the_vendor_to_come_again(gateway: RunningGateway, name: str) -> None:
     answer = gateway.hubspot(change(134), connection=name)
     assert (answer.status_code, answer.json(), answer.headers["Retry-After"]) == (503, {"error": "unconfigured"}, "60")
     assert gateway.stored("key = '134'") == []
+
+
+def test_what_a_connection_lacks_is_told_when_the_gateway_starts(gateway: RunningGateway) -> None:
+    told = gateway.log.read_text()
+    assert "webhooks of unset are refused until it is configured: " in told
+    assert "NOBODY_SETS_THIS" in told
+    assert "webhooks of optional" not in told
 
 
 def test_only_connections_whose_vendor_sends_webhooks_have_an_address(gateway: RunningGateway) -> None:
@@ -294,9 +305,8 @@ def test_the_metrics_count_every_event_and_show_what_waits(gateway: RunningGatew
 
 
 def test_an_open_circuit_shows(gateway: RunningGateway) -> None:
-    gateway.rows(
-        "INSERT INTO sync.circuits VALUES ('hubspot', 9, now(), now(), 'down'), ('database', 1, null, null, null) RETURNING 1"
-    )
+    rows = "('hubspot', 9, now(), now(), 'down'), ('database', 1, null, null, null)"
+    gateway.rows(f"INSERT INTO sync.circuits VALUES {rows} RETURNING 1")
     told = gateway.metrics()
     assert told['sync_circuit_open{connection="hubspot"}'] == 1
     assert told['sync_circuit_open{connection="database"}'] == 0

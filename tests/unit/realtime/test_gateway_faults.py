@@ -118,9 +118,8 @@ def test_a_state_that_hangs_is_answered_for_before_the_vendor_gives_up(fresh_sta
         assert gateway.hubspot(change(1)).status_code == 200
         with person.transaction():
             person.execute("LOCK TABLE sync.inbox IN ACCESS EXCLUSIVE MODE")
-            answer = gateway.hubspot(change(2))
+            answer = gateway.hubspot(change(2), patience=5.0)  # as long as HubSpot waits
             assert (answer.status_code, answer.json()["error"]) == (503, "state_down")
-            assert answer.elapsed.total_seconds() < 5  # HubSpot's patience: a fact of the vendor's, not a speed
         assert gateway.hubspot(change(3)).status_code == 200
         assert {"1", "3"} <= {row[3] for row in gateway.stored()}
 
