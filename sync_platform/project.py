@@ -138,7 +138,7 @@ class Project:
         if name not in self._connected:
             from dagster import DagsterError
 
-            connector = _without_unset_options(self.connector(name))
+            connector = _without_unset(self.connector(name))
             missing = _missing_variables(connector)
             if missing:
                 raise ConfigError(
@@ -234,17 +234,19 @@ def _project_at(root: Path) -> Project:
     return _projects[root]
 
 
-def _without_unset_options(connector: Connector) -> Connector:
-    """The connector with the defaults of those options whose variable is not set."""
-    import dagster as dg
+def _without_unset(connector: Connector) -> Connector:
+    """The connector with the default in place of every optional variable that is not set."""
+    from sync_platform.connectors.variables import OptionalEnvVar
 
-    fields = type(connector).model_fields
+    given = dict(connector)
     unset = {
-        name: fields[name].get_default(call_default_factory=True)
-        for name, value in dict(connector).items()
-        if isinstance(value, dg.EnvVar) and not os.environ.get(value.env_var_name) and not fields[name].is_required()
+        name
+        for name, value in given.items()
+        if isinstance(value, OptionalEnvVar) and not os.environ.get(value.env_var_name)
     }
-    return connector.model_copy(update=unset) if unset else connector
+    return (
+        type(connector)(**{name: value for name, value in given.items() if name not in unset}) if unset else connector
+    )
 
 
 def _missing_variables(connector: Connector) -> list[str]:

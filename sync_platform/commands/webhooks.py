@@ -84,8 +84,9 @@ def verify_webhooks(
 ) -> None:
     """Send the gateway a genuine webhook without events, and a forged one, to its public address."""
     with answering(json) as output:
+        connector = _connected(project_of(project), connection)
         url = f"{_base(public_url)}/webhooks/{connection}"
-        checks = _checks(_connected(project_of(project), connection), url)
+        checks = _checks(connector, url)
         fine = all(one["ok"] for one in checks)
         document = {"connection": connection, "url": url, "ok": fine, "checks": checks}
         columns = ["what", "ok", "told", "mend"]

@@ -230,6 +230,8 @@ class Gateway:
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         self._tasks = [asyncio.create_task(self.writer.run()), asyncio.create_task(self._watch())]
+        for task in self._tasks:
+            task.add_done_callback(_mourn)
         try:
             yield
         finally:
@@ -262,6 +264,13 @@ class Gateway:
                 LOG.error("webhooks of %s are refused until it is configured: %s", name, error)
                 found[name] = error
         return found
+
+
+def _mourn(task: asyncio.Task[None]) -> None:
+    """Says why a task ended that never should; /healthz shows it from then on."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        LOG.critical("the gateway cannot go on and must be started again", exc_info=error)
 
 
 def _verified(connector: Connector, request: Request, body: bytes, url: str) -> list[Event]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
 from typing import Final
 from urllib.parse import urlsplit
@@ -37,6 +38,8 @@ def serve(project: Project, settings: Settings, *, host: str, port: int) -> None
         lifespan="on",
     )
     server = uvicorn.Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again after it stopped in good order
+        signal.signal(number, lambda *_: None)
     try:
         server.run()
     except SystemExit as error:
