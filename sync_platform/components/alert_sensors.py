@@ -95,7 +95,7 @@ def _failed_runs(context: dg.SensorEvaluationContext, database: Database, specs:
 def _delivers(record: RunRecord) -> bool:
     """Whether the run went to the end of its sync: a plan that succeeds does not say that deliveries do."""
     chosen = record.dagster_run.asset_selection
-    return chosen is None or any(key.path[-1] == "delivered" for key in chosen)
+    return not chosen or any(key.path[-1] == "delivered" for key in chosen)
 
 
 def _run_message(instance: dg.DagsterInstance, spec: SyncSpec, record: RunRecord) -> Message:
