@@ -25,25 +25,26 @@ _KEYS: Final = """
 #: check stays, however old: a sync that was quiet for weeks was still delivered once.
 _STEPS: Final[dict[str, LiteralString]] = {
     "dagster_checks": f"""
-        DELETE FROM dagster.asset_check_executions e WHERE e.id IN (
-            SELECT old.id FROM dagster.asset_check_executions old
-            WHERE old.run_id = '' AND old.asset_key IN ({_KEYS})
-              AND old.evaluation_event_timestamp < %(before)s AT TIME ZONE 'UTC'
-              AND EXISTS (SELECT 1 FROM dagster.asset_check_executions newer WHERE newer.asset_key = old.asset_key
-                          AND newer.check_name = old.check_name AND newer.id > old.id)
-            LIMIT %(limit)s)""",
-    "dagster_events": f"""
+        WITH gone AS (
+            DELETE FROM dagster.asset_check_executions e WHERE e.id IN (
+                SELECT old.id FROM dagster.asset_check_executions old
+                WHERE old.run_id = '' AND old.asset_key IN ({_KEYS})
+                  AND old.evaluation_event_timestamp < %(before)s AT TIME ZONE 'UTC'
+                  AND EXISTS (SELECT 1 FROM dagster.asset_check_executions newer WHERE newer.asset_key = old.asset_key
+                              AND newer.check_name = old.check_name AND newer.id > old.id)
+                LIMIT %(limit)s)
+            RETURNING e.evaluation_event_storage_id AS event_id),
+        events AS (DELETE FROM dagster.event_logs l USING gone WHERE l.id = gone.event_id AND l.run_id = '')
+        SELECT event_id FROM gone""",
+    "dagster_materializations": f"""
         WITH gone AS (
             DELETE FROM dagster.event_logs e WHERE e.id IN (
                 SELECT old.id FROM dagster.event_logs old
                 WHERE old.run_id = '' AND old.asset_key IN ({_KEYS})
-                  AND old.dagster_event_type IN ('ASSET_MATERIALIZATION', 'ASSET_CHECK_EVALUATION')
+                  AND old.dagster_event_type = 'ASSET_MATERIALIZATION'
                   AND old.timestamp < %(before)s AT TIME ZONE 'UTC'
-                  AND NOT EXISTS (SELECT 1 FROM dagster.asset_check_executions x
-                                  WHERE x.evaluation_event_storage_id = old.id)
-                  AND (old.dagster_event_type <> 'ASSET_MATERIALIZATION'
-                       OR EXISTS (SELECT 1 FROM dagster.event_logs newer WHERE newer.asset_key = old.asset_key
-                                  AND newer.dagster_event_type = old.dagster_event_type AND newer.id > old.id))
+                  AND EXISTS (SELECT 1 FROM dagster.event_logs newer WHERE newer.asset_key = old.asset_key
+                              AND newer.dagster_event_type = old.dagster_event_type AND newer.id > old.id)
                 LIMIT %(limit)s)
             RETURNING e.id),
         tags AS (DELETE FROM dagster.asset_event_tags t USING gone WHERE t.event_id = gone.id)
