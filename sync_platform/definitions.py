@@ -13,7 +13,9 @@ import dagster as dg
 from dagster._utils.warnings import BetaWarning, PreviewWarning
 from dagster.components.core.component_tree import ComponentTree
 
+from sync_platform.components.alert_sensors import alert_sensors
 from sync_platform.components.installation import Installation
+from sync_platform.components.purging import purge, purge_schedule
 from sync_platform.components.source import staging_definitions, staging_key
 from sync_platform.components.sync import streams_read
 from sync_platform.components.upkeep import upkeep_definitions
@@ -37,7 +39,13 @@ def load(project: Project) -> dg.Definitions:
     declared = dg.Definitions.merge(
         ComponentTree.for_project(project.root).build_defs(),
         upkeep_definitions(),
-        dg.Definitions(resources={"installation": Installation()}, executor=dg.in_process_executor),
+        dg.Definitions(
+            resources={"installation": Installation()},
+            executor=dg.in_process_executor,
+            jobs=[purge],
+            schedules=[purge_schedule],
+            sensors=alert_sensors(),
+        ),
     )
     known = {
         staging_key(Endpoint(connection=source.connection, object=stream.object))

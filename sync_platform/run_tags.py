@@ -6,6 +6,8 @@ from typing import Final
 
 #: Which sync a run of a sync's own job works on.
 SYNC: Final = "sync"
+#: Which sync's events a run delivers in the workers' place; it shares the sync with its runs and does not hold it.
+DRAINS: Final = "sync_platform/drains"
 #: `apply` names the plan that `delivered` writes ...
 PLAN_ID: Final = "sync_platform/plan_id"
 #: ... and asks that a target that moved since the plan is refused instead of overwritten.

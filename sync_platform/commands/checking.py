@@ -58,7 +58,7 @@ def _check_sync(session: Session, declared: DeclaredSync) -> list[Found]:
     found += _lookups(session, declared)
     if len(schemas) < 2:
         return found
-    for part in (_filter, _dedupe, _contract, _match):
+    for part in (_filter, _dedupe, _contract, _match, _alert):
         try:
             part(session, declared, schemas)
         except ConfigError as error:
@@ -75,6 +75,7 @@ _PATHS = {
     "_dedupe": "attributes.dedupe.by",
     "_contract": "attributes.contract",
     "_match": "attributes.target.match",
+    "_alert": "attributes.errors.alert",
 }
 
 
@@ -123,6 +124,20 @@ def _match(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schem
             value=unknown[0],
             mend="match on a field of the target",
         )
+
+
+def _alert(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schema]) -> None:
+    from sync_platform.components.alerts import address_of, label_of, understood, variable_of
+
+    for entry in declared.spec.errors.alert:
+        address = address_of(entry)
+        if address is not None and not understood(address):
+            raise ConfigError(
+                f"{label_of(entry)} is not an apprise URL",
+                field="alert",
+                value=variable_of(entry) or label_of(entry),
+                mend="write it as https://github.com/caronc/apprise says, e.g. slack://… or mailto://…",
+            )
 
 
 def _lookups(session: Session, declared: DeclaredSync) -> Iterator[Found]:
@@ -233,10 +248,14 @@ def _defaults(declared: DeclaredSync) -> dict[str, Any]:
 
 
 def _notes(project: Project, declared: DeclaredSync) -> Iterator[str]:
-    """What this target can't promise, so that nobody is surprised."""
+    """What this target can't promise and who is not told, so that nobody is surprised."""
+    from sync_platform.components.alerts import address_of, variable_of
     from sync_platform.model import Repeat
 
     spec = declared.spec
+    for entry in spec.errors.alert:
+        if address_of(entry) is None:
+            yield f"{spec.name}: alert {entry!r} reaches nobody; set {variable_of(entry)} to an apprise URL"
     stream = project.connector(spec.target.connection).stream(spec.target.object)
     if stream.repeat is Repeat.NONE:
         yield f"{spec.name}: {spec.target} has no way to tell whether a create happened; lost answers are held"

@@ -154,7 +154,10 @@ class ErrorRules(Strict):
 
     retries: int = Field(5, ge=0, le=20)
     backoff_seconds: float = Field(1.0, ge=0)
-    alert: list[str] = Field(default_factory=list)
+    alert: list[str] = Field(
+        default_factory=list,
+        description="Whom to tell: apprise URLs, env:VARIABLE, or a name N whose URL is in SYNC_ALERT_N",
+    )
 
 
 class SyncAttributes(Strict):
@@ -170,6 +173,9 @@ class SyncAttributes(Strict):
     dedupe: DedupeRule | None = None
     contract: str | None = Field(None, description="A pandera model, e.g. checks.hubspot.Contact")
     frequency: Annotated[str, AfterValidator(_frequency)] = "on_demand"
+    max_lag: float = Field(
+        30.0, gt=0, description="Seconds an event of a realtime sync may wait before a run is started that delivers it"
+    )
     compare: Literal["target", "links"] | None = None
     on_target_delete: Literal["recreate", "hold", "ignore"] = "recreate"
     errors: ErrorRules = Field(default_factory=ErrorRules)
@@ -218,6 +224,7 @@ class SyncAttributes(Strict):
             dedupe=Dedupe(by=self.dedupe.by, keep=self.dedupe.keep) if self.dedupe else None,
             contract=self.contract,
             frequency=self.frequency,
+            max_lag=self.max_lag,
             compare=self.compare,
             on_target_delete=self.on_target_delete,
             errors=ErrorHandling(

@@ -7,9 +7,9 @@ from typing import Any
 
 import dagster as dg
 
-from sync_platform.components.frequency import longest_gap, next_tick
+from sync_platform.components.checked import freshness, quality, report_metadata
+from sync_platform.components.frequency import next_tick
 from sync_platform.components.pictures import runs_picture
-from sync_platform.components.report_text import report_markdown
 from sync_platform.engine.deliver import deliver
 from sync_platform.engine.desired import Prepared, lineage_of, prepare, prepared_of
 from sync_platform.engine.planning import make_plan
@@ -48,9 +48,13 @@ def desired(session: Session, spec: SyncSpec, *, full: bool = False) -> dg.Mater
             ),
         },
         check_results=[
-            _check("contract", found.invalid == 0, {"invalid": found.invalid, "reasons": _reasons(session, found)}),
-            _check("completeness", found.completeness >= 0.95, {"completeness": found.completeness}),
-            _check("duplicates", found.duplicates == 0, {"duplicates_skipped": found.duplicates}),
+            one.result()
+            for one in quality(
+                invalid=found.invalid,
+                completeness=found.completeness,
+                duplicates=found.duplicates,
+                more={"reasons": _reasons(session, found)},
+            )
         ],
     )
 
@@ -100,42 +104,17 @@ def delivered(session: Session, spec: SyncSpec, tags: Mapping[str, str]) -> dg.M
         exact=EXACT in tags,
         next_sync=next_tick(spec.frequency, spec.timezone, session.now()),
     )
-    summary = report["sync_summary"]
     with session.database.connection() as connection:
         history = connection.execute(
             "SELECT report FROM sync.reports WHERE sync = %s ORDER BY finished_at DESC LIMIT 30", (spec.name,)
         ).fetchall()
     return dg.MaterializeResult(
         metadata={
-            "report": dg.MetadataValue.json(report),
-            "report_markdown": dg.MetadataValue.md(report_markdown(report)),
+            **report_metadata(report),
             "last_runs": dg.MetadataValue.md(runs_picture([one[0] for one in reversed(history)])),
-            "records_processed": summary["records_processed"],
-            "successful_transfers": summary["successful_transfers"],
-            "failed_transfers": summary["failed_transfers"],
-            "held": summary["held"],
         },
-        check_results=[_freshness(session, spec)],
+        check_results=[freshness(session.database, spec, session.now()).result()],
     )
-
-
-def _freshness(session: Session, spec: SyncSpec) -> dg.AssetCheckResult:
-    """Red when what was delivered had been read from the source longer ago than two intervals."""
-    allowed = longest_gap(spec.frequency, spec.timezone, session.now())
-    with session.database.connection() as connection:
-        row = connection.execute(
-            """SELECT extract(epoch FROM now() - max(started_at))::float8 FROM sync.loads
-               WHERE connection = %s AND stream = %s AND finished_at IS NOT NULL""",
-            (spec.source.connection, spec.source.object),
-        ).fetchone()
-    age = row[0] if row else None
-    passed = age is not None and age <= allowed.total_seconds()
-    return _check("freshness", passed, {"age_seconds": age, "allowed_seconds": allowed.total_seconds()})
-
-
-def _check(name: str, passed: bool, metadata: Mapping[str, Any]) -> dg.AssetCheckResult:
-    known = {key: value for key, value in metadata.items() if value is not None}
-    return dg.AssetCheckResult(check_name=name, passed=passed, severity=dg.AssetCheckSeverity.WARN, metadata=known)
 
 
 def _types(session: Session, found: Prepared) -> list[tuple[str, str]]:

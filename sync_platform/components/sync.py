@@ -4,9 +4,11 @@ import dagster as dg
 from pydantic import BaseModel
 
 from sync_platform.components.attributes import SyncAttributes
+from sync_platform.components.draining import drain_job
 from sync_platform.components.frequency import cron_of
 from sync_platform.components.installation import told
 from sync_platform.components.scaffolding import SyncScaffolder
+from sync_platform.components.sensors import realtime_sensors
 from sync_platform.components.source import staging_key
 from sync_platform.engine.spec import Endpoint, Lookup, SyncSpec
 from sync_platform.project import Project
@@ -19,7 +21,8 @@ class Sync(dg.Component):
     """Keeps one target object in step with one source object.
 
     Becomes the assets `<sync>/desired`, `<sync>/plan` and `<sync>/delivered` with five checks, a job and,
-    unless it runs on demand, a schedule. See docs/sync.md for every key.
+    unless it runs on demand, a schedule; a realtime sync also gets a job that delivers waiting events and
+    the sensors that start it. See docs/sync.md for every key.
     """
 
     def __init__(self, attributes: SyncAttributes, name: str) -> None:
@@ -83,7 +86,9 @@ def sync_definitions(spec: SyncSpec) -> dg.Definitions:
         if cron
         else []
     )
-    return dg.Definitions(assets=[desired, plan, delivered], jobs=[job], schedules=schedules)
+    sensors = realtime_sensors(spec, Project.current().connector(spec.source.connection))
+    drains = [drain_job(spec)] if sensors else []
+    return dg.Definitions(assets=[desired, plan, delivered], jobs=[job, *drains], schedules=schedules, sensors=sensors)
 
 
 def _desired(spec: SyncSpec) -> dg.AssetsDefinition:

@@ -105,6 +105,13 @@ class Connector(dg.ConfigurableResource):  # type: ignore[type-arg]
         """The part of a SQL predicate this vendor's query language can take, for display and look-ups."""
         return None
 
+    def probe(self, stream: str) -> str | None:
+        """A short text that differs when rows of the stream may have changed since it was asked last.
+
+        For systems that send no events; it must cost next to nothing. None: there is no such question.
+        """
+        return None
+
     def verify(
         self, headers: Mapping[str, str], body: bytes, url: str, *, path_secret: str | None = None
     ) -> list[Event]:

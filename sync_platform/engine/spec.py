@@ -118,6 +118,7 @@ class SyncSpec:
     dedupe: Dedupe | None = None
     contract: str | None = None
     frequency: str = "on_demand"  # realtime | on_demand | a cron line
+    max_lag: float = 30.0  # seconds an event may wait before a run takes over from the workers
     compare: Compare | None = None
     on_target_delete: Literal["recreate", "hold", "ignore"] = "recreate"
     errors: ErrorHandling = field(default_factory=ErrorHandling)
@@ -126,7 +127,7 @@ class SyncSpec:
     def config_hash(self) -> str:
         """A digest of everything that changes what the sync would write."""
         told = asdict(self)
-        for silent in ("description", "frequency", "errors", "guards"):
+        for silent in ("description", "frequency", "max_lag", "errors", "guards"):
             told.pop(silent)
         kinds: dict[str, Any] = {name: type(rule).__name__ for name, rule in self.mapping.items()}
         return hashlib.sha256(json.dumps([told, kinds], sort_keys=True, default=str).encode()).hexdigest()[:16]

@@ -61,7 +61,9 @@ def test_an_init_project_takes_what_dg_scaffolds_and_lists_it(project: Path) -> 
     }
     assert len(defs["asset_checks"]) == 10
     assert {SYNC, "x"} <= {job["name"] for job in defs["jobs"]}
-    assert {schedule["name"] for schedule in defs["schedules"]} == {f"{SYNC}_schedule", "lake_upkeep_schedule"}
+    assert {schedule["name"] for schedule in defs["schedules"]} == {
+        f"{SYNC}_schedule", "lake_upkeep_schedule", "purge_runless_events_schedule",
+    }  # fmt: skip
 
 
 def test_wrong_yaml_is_told_with_its_file_and_line(project: Path) -> None:

@@ -14,7 +14,7 @@ from pydantic import Field as Setting
 from pydantic import PrivateAttr
 
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.postgres import reading
+from sync_platform.connectors.postgres import probing, reading
 from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.marker import Markers
 from sync_platform.connectors.postgres.session import Server, identifier, literal
@@ -151,6 +151,11 @@ class Postgres(Connector):
     def find(self, stream: str, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:
         """The rows whose `field` equals one of the values."""
         return reading.find(self.server(), self.table(stream), field, values, fields)
+
+    def probe(self, stream: str) -> str | None:
+        """The counters of a table's written rows, or the newest cursor and the number of rows."""
+        with self.server().session() as session:
+            return probing.probe(session, self.table(stream))
 
     def preview(self, stream: str, predicate: str) -> str | None:
         """The predicate as PostgreSQL is asked it; None when it cannot be said there."""
