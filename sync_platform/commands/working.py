@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import signal
 import sys
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from sync_platform.engine.spec import SyncSpec
-    from sync_platform.realtime.worker import Worker
 
 
 class _Declared:
@@ -47,28 +47,23 @@ class _Declared:
 
 def work(project: Project, concurrency: int) -> None:
     """Runs a worker with that many threads until SIGTERM or SIGINT; what it has claimed is delivered first."""
-    session = Session.open(project)
-    worker = worker_of(session, concurrency)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: worker.stop())
-    print(f"worker {worker.worker_id} delivers events of {len(worker.syncs())} syncs", flush=True)
-    try:
-        worker.run()
-    finally:
-        session.close()
-
-
-def worker_of(session: Session, concurrency: int = 2) -> Worker:
-    """A worker for the realtime syncs of the session's project, as its files are now."""
+    from sync_platform.commands.running import instance_of
     from sync_platform.components.frequency import next_tick
+    from sync_platform.realtime.telling import Teller
     from sync_platform.realtime.window import Windows
     from sync_platform.realtime.worker import Worker
 
-    declared = _Declared(session.project.root)
-    windows = Windows(
-        database=session.database,
-        publish=lambda sync, report: None,
-        next_sync=lambda spec: next_tick(spec.frequency, spec.timezone, dt.datetime.now(dt.UTC)),
-        traffic=session.traffic,
-    )
-    return Worker(session=session, windows=windows, syncs=declared.now, threads=concurrency)
+    session, declared = Session.open(project), _Declared(project.root)
+    tell = Teller(session.database, declared.now, lambda: instance_of(session.database))
+    with contextlib.closing(session), tell as teller:
+        windows = Windows(
+            database=session.database,
+            publish=teller.publish,
+            next_sync=lambda spec: next_tick(spec.frequency, spec.timezone, dt.datetime.now(dt.UTC)),
+            traffic=session.traffic,
+        )
+        worker = Worker(session=session, windows=windows, syncs=declared.now, threads=concurrency)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: worker.stop())
+        print(f"worker {worker.worker_id} delivers events of {len(declared.now())} syncs", flush=True)
+        worker.run()
