@@ -9,37 +9,27 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
 
-from sync_platform.engine.deliver import ORDER, contract_failures
-from sync_platform.engine.deliver import _without_call as without_call
 from sync_platform.engine.desired import _lookups as looked_up
 from sync_platform.engine.desired import _with_payload as with_payload
 from sync_platform.engine.desired import compiled
-from sync_platform.engine.judging import Judge, Judged
-from sync_platform.engine.lookups import folded_fields, target_rows
-from sync_platform.engine.planning import _changes as changes_of
-from sync_platform.engine.planning import _rules as rules_of
-from sync_platform.engine.planning import _Target as Target
-from sync_platform.engine.reconcile import Rules, plan_left
-from sync_platform.engine.recover import recover
-from sync_platform.engine.rowwise import RowwiseDelivery, id_claim, match_claim
+from sync_platform.engine.judging import Judge
+from sync_platform.engine.lookups import folded_fields
 from sync_platform.engine.spec import Lookup
 from sync_platform.engine.validation import validate
-from sync_platform.ledger.claims import claimed
-from sync_platform.ledger.links import LINKS, links_of
-from sync_platform.ledger.members import mates_of, remember_members
-from sync_platform.ledger.settle import SETTLED, settle
-from sync_platform.model import CURSOR, KEY, READ_AT, Op, Status
+from sync_platform.ledger.members import mates_of
+from sync_platform.model import KEY
 from sync_platform.realtime.circuit import calling
+from sync_platform.realtime.delivery import Delivery, Terms
 from sync_platform.realtime.observed import Observed, Watched
-from sync_platform.realtime.queue import Batch, finish
+from sync_platform.realtime.queue import Batch
 from sync_platform.staging.canonical import canonical
 from sync_platform.staging.overlay import rows_of
 from sync_platform.staging.tables import columns
@@ -49,24 +39,6 @@ if TYPE_CHECKING:
 
     from sync_platform.engine.spec import SyncSpec
     from sync_platform.session import Session
-
-CLAIM_SECONDS: Final = 30.0
-CLAIM_PATIENCE: Final = 2.0
-LOOKS: Final = 3  # so often the claims are taken anew because a link changed between reading and claiming
-_REMOVING: Final = (str(Op.DELETE), str(Op.ARCHIVE))
-_AGAIN: Final = (str(Status.RETRY), str(Status.REFUSED))
-
-
-class _Link(NamedTuple):
-    """What a source record is linked to, and the version that was delivered."""
-
-    target_id: str
-    base: int | None
-    cursor: int | None
-    read_at: int | None
-
-
-Links: TypeAlias = Mapping[str, _Link]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +112,18 @@ class Lane:
         made: duckdb.DuckDBPyConnection = self._local.con
         return made
 
+    def _terms(self) -> Terms:
+        return Terms(
+            spec=self.spec,
+            worker=self.worker,
+            run_of=self.run_of,
+            may_delete=self.may_delete,
+            connector=self.target_connector,
+            stream=self.target_stream,
+            folded=self.folded,
+            con=self.con,
+        )
+
     # -- what is wanted --------------------------------------------------------------------------
 
     def deliver(self, batch: Batch) -> Delivered:
@@ -159,8 +143,8 @@ class Lane:
         checked = validate(mapped, self.contract, required=self.mapping.required)
         refused = mapped.join(checked.invalid.select(KEY).unique(), on=KEY, how="semi")
         invalid = with_payload(refused, checked.invalid) if refused.height else None
-        work = _Work(
-            lane=self,
+        work = Delivery(
+            terms=self._terms(),
             batch=batch,
             session=replace(self.session, run_id=batch.plan_id),
             judged=judged,
@@ -200,218 +184,3 @@ class Lane:
             return {}
         with self.session.lake.connect() as con:
             return looked_up(con, self.spec, self.mapping, wanted)
-
-
-@dataclass
-class _Work:
-    """One batch between its claims and its last outcome."""
-
-    lane: Lane
-    batch: Batch
-    session: Session
-    judged: Judged
-    desired: pl.DataFrame
-    invalid: pl.DataFrame | None
-    again: dict[str, str] = field(default_factory=dict)
-    unchanged: int = 0
-    _mine: frozenset[str] = frozenset()
-    _open: set[str] = field(default_factory=set)
-    _superseded: set[str] = field(default_factory=set)
-
-    def run(self) -> Iterator[pl.DataFrame]:
-        spec = self.lane.spec
-        self._mine = frozenset(self.batch.keys)
-        self._open = set(self._mine)
-        everyone = [*self.desired[KEY].to_list(), *self.judged.left[KEY].to_list()]
-        links = self._links(everyone)
-        for _ in range(LOOKS):
-            with claimed(
-                self.session.database, spec.target, self._claims(links), self.batch.plan_id,
-                patience=CLAIM_PATIENCE, lease=CLAIM_SECONDS,
-            ):  # fmt: skip
-                recover(self.session, spec, keys=everyone)
-                before, links = links, self._links(everyone)
-                if {key: one.target_id for key, one in before.items()} == {k: o.target_id for k, o in links.items()}:
-                    yield from self._under_claims(links)
-                    return
-        self.again = dict.fromkeys(self._open, "its link changed meanwhile")
-
-    def _links(self, keys: list[str]) -> Links:
-        found = links_of(self.session.database, self.lane.spec, keys)
-        return {row[0]: _Link(*row[1:]) for row in found.iter_rows()}
-
-    def _under_claims(self, links: Links) -> Iterator[pl.DataFrame]:
-        if self.desired.height or self.judged.left.height:
-            yield from self._deliver(links)
-        if self.invalid is not None:
-            yield self._settled(contract_failures(self.invalid, self.lane.spec))
-        yield self._settled(_nothing(), last=True)
-
-    def _claims(self, links: Links) -> list[str]:
-        spec = self.lane.spec
-        claims = [id_claim(one.target_id) for one in links.values()]
-        names = [name for name in spec.match if name in self.desired.columns]
-        for key, *found in self.desired.select(KEY, *names).iter_rows():
-            if key not in links:
-                claims.append(match_claim(spec, key, found if len(names) == len(spec.match) else ()))
-        return claims or [f"none:{self.batch.plan_id}"]
-
-    def _deliver(self, links: Links) -> Iterator[pl.DataFrame]:
-        lane, spec = self.lane, self.lane.spec
-        desired = self._not_superseded(links)
-        fields = tuple(name for name in desired.columns if not name.startswith("_"))
-        target = Target(
-            session=self.session, spec=spec, connector=lane.target_connector, stream=lane.target_stream, fields=fields,
-            folded=lane.folded, compare="live", con=lane.con, linked=True, vacant=False,
-            left=set(self.judged.left[KEY]),
-        )  # fmt: skip
-        rules = rules_of(spec, target)
-        repeated = _repeated(desired, spec, lane.folded)
-        changes = changes_of(target, desired, rules, repeated, self._unknown(), _frame(links)).to_dicts()
-        changes += self._left(links, fields, rules, changes)
-        if not lane.may_delete(sum(row["_op"] in _REMOVING for row in changes)):
-            self._give_up()
-            return
-        yield from self._write(changes, fields, links)
-        skips = [row for row in changes if row["_op"] == Op.SKIP]
-        self.unchanged = sum(row[KEY] in self._mine for row in skips)
-        relinked = [row for row in skips if row["_relink"]]
-        if relinked:
-            self._settled(
-                without_call(pl.DataFrame(relinked, infer_schema_length=None), Status.NOOP), outcomes=False, done=False
-            )
-        held = [row for row in changes if row["_op"] == Op.HOLD]
-        if held:
-            yield self._settled(without_call(pl.DataFrame(held, infer_schema_length=None), Status.HELD))
-
-    def _not_superseded(self, links: Links) -> pl.DataFrame:
-        """Without records of which a newer version was delivered already: their events are done."""
-        for key, cursor, read_at in self.desired.select(KEY, CURSOR, READ_AT).iter_rows():
-            link = links.get(key)
-            if link is None or link.cursor is None or cursor is None:
-                continue
-            if (link.cursor, link.read_at or 0) > (cursor, read_at or 0):
-                self._superseded.add(key)
-        if not self._superseded:
-            return self.desired
-        return self.desired.filter(~pl.col(KEY).is_in(list(self._superseded)))
-
-    def _unknown(self) -> dict[str, str]:
-        with self.session.database.connection() as connection:
-            rows = connection.execute(
-                """SELECT source_key, reason FROM sync.held
-                   WHERE sync = %s AND kind = 'unknown' AND source_key = ANY(%s)""",
-                (self.lane.spec.name, self.desired[KEY].to_list()),
-            ).fetchall()
-        return {str(key): str(reason) for key, reason in rows}
-
-    def _left(
-        self, links: Links, fields: tuple[str, ...], rules: Rules, changes: list[dict[str, Any]]
-    ) -> list[dict[str, Any]]:
-        """The changes for linked records that are not wanted any more."""
-        left = [row for row in self.judged.left.iter_rows(named=True) if row[KEY] in links]
-        if not left:
-            return []
-        frame = pl.DataFrame(
-            {
-                KEY: [row[KEY] for row in left],
-                "_why": [row["_why"] for row in left],
-                "_changed": [True] * len(left),
-                "_target_id": [links[row[KEY]].target_id for row in left],
-            }
-        )
-        current = target_rows(
-            self.lane.target_connector, self.lane.target_stream, frame["_target_id"].to_list(), fields
-        )
-        taken = [row["_target_id"] for row in changes if row["_target_id"] is not None]
-        gone = plan_left(frame.unique("_target_id"), current, rules, taken).to_dicts()
-        return [{**row, "_base": None, "_replaces": None, "_relink": False} for row in gone]
-
-    def _write(self, changes: list[dict[str, Any]], fields: tuple[str, ...], links: Links) -> Iterator[pl.DataFrame]:
-        lane = self.lane
-        delivery = RowwiseDelivery(
-            self.session, lane.spec, self.batch.plan_id, lane.target_connector, lane.target_stream, fields, False,
-            settle=self._settle, patience=CLAIM_PATIENCE,
-        )  # fmt: skip
-        for op in ORDER:
-            rows = [row for row in changes if row["_op"] == op]
-            claimed_already = [row for row in rows if op is Op.CREATE or row[KEY] in links]
-            yield from delivery.deliver_claimed(op, claimed_already)
-            # found by its match values: the target record itself is not claimed yet
-            yield from delivery.deliver_rows(op, [row for row in rows if op is not Op.CREATE and row[KEY] not in links])
-
-    def _give_up(self) -> None:
-        keys = {key: ("blocked", "it would delete more than max_deletes; the next run asks") for key in self._open}
-        with self.session.database.connection() as connection:
-            finish(connection, self.lane.worker, self.batch.sync, keys)
-        self._open.clear()
-
-    # -- what is settled -------------------------------------------------------------------------
-
-    def _settle(self, settled: pl.DataFrame) -> None:
-        self._settled(settled)
-
-    def _settled(
-        self,
-        settled: pl.DataFrame,
-        *,
-        outcomes: bool = True,
-        done: bool = True,
-        last: bool = False,
-    ) -> pl.DataFrame:
-        """Outcomes, links, members and the events they answer: one transaction."""
-        spec = self.lane.spec
-        results: dict[str, tuple[str, str | None]] = {}
-        for key, status, why in settled.select("source_key", "status", "reason").iter_rows():
-            if key in self._open and done:
-                if status in _AGAIN:
-                    self.again[key] = why or status
-                else:
-                    results[key] = (status, why)
-        if last:
-            idle = [key for key in self._open if key not in self.again]
-            results |= {key: ("superseded" if key in self._superseded else "unchanged", None) for key in idle}
-        with self.session.database.connection() as connection:
-            settle(
-                connection, spec, settled, run_id=self.lane.run_of(spec.name), plan_id=self.batch.plan_id,
-                lane="realtime", record_outcomes=outcomes,
-            )  # fmt: skip
-            if last and spec.dedupe:
-                self._remember(connection)
-            finish(connection, self.lane.worker, self.batch.sync, results)
-        self._open -= set(results)
-        return settled
-
-    def _remember(self, connection: Any) -> None:
-        """The dedupe key every record of the batch has now."""
-        parts = [self.desired] if self.invalid is None else [self.desired, self.invalid]
-        keyed = [part.select(source_key=KEY, dedupe_key=pl.col("_dedupe_key").cast(pl.String)) for part in parts]
-        duplicates = self.judged.left.filter(pl.col("_why") == "duplicate")
-        keyed.append(duplicates.select(source_key=KEY, dedupe_key="_dedupe_key"))
-        remember_members(connection, self.lane.spec, keyed)
-        gone = self.judged.left.filter(pl.col("_why") != "duplicate")[KEY].to_list()
-        connection.execute(
-            "DELETE FROM sync.members WHERE sync = %s AND source_key = ANY(%s)", (self.lane.spec.name, gone)
-        )
-
-
-def _nothing() -> pl.DataFrame:
-    return pl.DataFrame(schema=SETTLED)
-
-
-def _frame(links: Links) -> pl.DataFrame:
-    rows = [(key, one.target_id, one.base, one.cursor, one.read_at) for key, one in links.items()]
-    return pl.DataFrame(rows, schema=LINKS, orient="row")
-
-
-def _repeated(desired: pl.DataFrame, spec: SyncSpec, folded: set[str]) -> pl.DataFrame:
-    """The records that share their match values with another one of the batch: `_key`."""
-    names = [name for name in spec.match if name in desired.columns]
-    seen: dict[tuple[str, ...], list[str]] = {}
-    for key, *values in desired.select(KEY, *names).iter_rows() if names and desired.height > 1 else ():
-        if all(value is not None for value in values):
-            texts = (str(value).strip() for value in values)
-            told = tuple(text.lower() if name in folded else text for name, text in zip(names, texts, strict=True))
-            seen.setdefault(told, []).append(key)
-    shared = [key for keys in seen.values() if len(keys) > 1 for key in keys]
-    return pl.DataFrame({KEY: shared}, schema={KEY: pl.String})
