@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 ProjectDir = Annotated[Path | None, typer.Option("--project", help="Another project's folder.", show_default=False)]
+PUBLIC_URL = "SYNC_PUBLIC_URL"
 SyncName = Annotated[str, typer.Argument(metavar="SYNC", help="The sync's name.")]
 
 
@@ -42,3 +43,8 @@ def project_of(folder: Path | None) -> Project:
     project = Project.current()
     project.load_environment()
     return project
+
+
+def public_address(given: str | None) -> str | None:
+    """Where vendors reach the gateway: as given, else as the environment or the loaded project's `.env` says."""
+    return given or os.environ.get(PUBLIC_URL) or None

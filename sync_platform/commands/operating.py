@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from sync_platform.commands.invocation import Json, ProjectDir, answering, project_of
+from sync_platform.commands.invocation import PUBLIC_URL, Json, ProjectDir, answering, project_of, public_address
 
 operating = typer.Typer()
 
@@ -35,7 +35,7 @@ def gateway(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     public_url: Annotated[
         str | None,
-        typer.Option(envvar="SYNC_PUBLIC_URL", help="What vendors call, where a proxy stands before the gateway."),
+        typer.Option(envvar=PUBLIC_URL, help="What vendors call, where a proxy stands before the gateway."),
     ] = None,
     max_body: Annotated[int, typer.Option(help="Largest webhook taken, in bytes.", min=1)] = 1_048_576,
     rate: Annotated[float, typer.Option(help="Webhooks a second taken of one connection.", min=1)] = 10_000,
@@ -47,8 +47,9 @@ def gateway(
         from sync_platform.realtime.gateway import Settings
         from sync_platform.realtime.serve import serve
 
-        settings = Settings(public_url=public_url, max_body=max_body, rate=rate)
-        serve(project_of(project), settings, host=host, port=port)
+        loaded = project_of(project)
+        settings = Settings(public_url=public_address(public_url), max_body=max_body, rate=rate)
+        serve(loaded, settings, host=host, port=port)
 
 
 @operating.command()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sync_platform.commands.invocation import Json, ProjectDir, answering, project_of
+from sync_platform.commands.invocation import PUBLIC_URL, Json, ProjectDir, answering, project_of, public_address
 from sync_platform.commands.output import table
 from sync_platform.errors import ConfigError
 
@@ -20,7 +20,7 @@ webhooks = typer.Typer(help="The webhooks a vendor sends: list, create, delete, 
 ConnectionName = Annotated[str, typer.Argument(metavar="CONNECTION", help="The connection's name.")]
 PublicUrl = Annotated[
     str | None,
-    typer.Option(envvar="SYNC_PUBLIC_URL", help="Where vendors reach the gateway, without /webhooks/…"),
+    typer.Option(envvar=PUBLIC_URL, help="Where vendors reach the gateway, without /webhooks/…"),
 ]
 _COLUMNS = ["id", "event", "field", "active"]
 
@@ -116,7 +116,7 @@ def _base(public_url: str | None) -> str:
     from sync_platform.home import Home
 
     own = next((one.url for one in running(Home.current()) if one.name == "gateway"), None)
-    found = public_url or own
+    found = public_address(public_url) or own
     if not found:
         raise ConfigError(
             "where is the gateway?", field="--public-url", mend="give --public-url, or start it: `sync-platform up`"

@@ -29,7 +29,7 @@ class Metrics:
     """The counters of one gateway. `registry` is its own, so that two gateways of a process stay apart."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of no use to anyone
         self.registry = CollectorRegistry(auto_describe=True)
         at = self.registry
         ProcessCollector(registry=at)

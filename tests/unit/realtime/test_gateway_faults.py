@@ -149,7 +149,8 @@ def test_beyond_the_rate_the_vendor_is_told_when_to_come_again_and_another_conne
 
 def test_behind_a_proxy_the_public_address_is_what_was_signed(fresh_state: Database, project: Written) -> None:
     public = "https://hooks.example.com/in"
-    with of(fresh_state, project, "--max-body", "2000", SYNC_PUBLIC_URL=f"{public}/") as gateway:
+    (project.root / ".env").write_text(f"SYNC_PUBLIC_URL={public}/\n")
+    with of(fresh_state, project, "--max-body", "2000") as gateway:
         body = json.dumps([change(1)]).encode()
         assert gateway.post("hubspot", body, signed(body, f"{public}/webhooks/hubspot")).status_code == 200
         assert gateway.post("hubspot", body, signed(body, f"{gateway.url}/webhooks/hubspot")).status_code == 401
