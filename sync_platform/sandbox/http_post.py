@@ -67,6 +67,8 @@ class Link(asyncio.Protocol):
         self._parser: httptools.HttpResponseParser | None = None
         self._body: list[bytes] = []
         self._size = 0
+        self._sized = False
+        self._until_eof = False  # neither a length nor chunks: the answer ends with the connection
         self.idle_since = 0.0
 
     def start(self, exchange: Exchange) -> None:
@@ -74,7 +76,7 @@ class Link(asyncio.Protocol):
         assert self._transport is not None
         self._exchange, exchange.link = exchange, self
         self._parser = httptools.HttpResponseParser(self)
-        self._body, self._size = [], 0
+        self._body, self._size, self._until_eof = [], 0, False
         self._transport.write(exchange.payload)
 
     def close(self) -> None:
@@ -85,7 +87,7 @@ class Link(asyncio.Protocol):
     # ---- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one by its methods only
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is one, but not by inheritance
 
     def data_received(self, data: bytes) -> None:
         if self._parser is None:
@@ -98,6 +100,8 @@ class Link(asyncio.Protocol):
             self.close()
 
     def eof_received(self) -> bool:
+        if self._until_eof and self._parser is not None:
+            self._end(Answer(self._parser.get_status_code(), b"".join(self._body)[:MOST_BODY], None))
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -105,6 +109,18 @@ class Link(asyncio.Protocol):
         self._end(Answer(None, b"", str(error) if error else "the connection was closed without an answer"))
 
     # ---- the parser's callbacks
+
+    def on_message_begin(self) -> None:
+        """A status line comes."""
+        self._until_eof, self._sized = False, False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        self._sized = self._sized or name.lower() in (b"content-length", b"transfer-encoding")
+
+    def on_headers_complete(self) -> None:
+        """The body comes."""
+        self._until_eof = not self._sized
 
     def on_body(self, chunk: bytes) -> None:
         """A piece of the body."""

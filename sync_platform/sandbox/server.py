@@ -72,7 +72,7 @@ class _Protocol(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Lets go of held requests before it waits for open ones to finish."""
+    """Lets go of held requests and of webhooks under way before it waits for open requests to finish."""
 
     def __init__(self, config: uvicorn.Config, door: FrontDoor) -> None:
         super().__init__(config)
@@ -80,6 +80,8 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._door.interrupt(None)
+        for simulator in self._door.world.systems.values():
+            simulator.outbox.remove()
         await super().shutdown(sockets)
 
 

@@ -168,7 +168,7 @@ class HubSpotDialect(Dialect):
         """100 events, 10 requests at a time, 5 seconds."""
         hub = self._hub
         return Flow(
-            batch=hub.value("webhook_batch") if hub.on("webhook_batch") else 1,
+            batch=int(hub.value("webhook_batch")) if hub.on("webhook_batch") else 1,
             concurrent=webhook.selection.concurrent or int(hub.value("webhook_concurrency")),
             timeout_ms=int(hub.value("webhook_timeout") * 1000),
         )

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from hubspot.utils.signature import Signature
 from hubspot_client import START, HubSpotClient, fresh, hubspot_client
-from webhook_receiver import Receiver, Request, receiver, settled
+from webhook_receiver import Receiver, Request, only, receiver, settled
 
-from sync_platform.sandbox.server import SandboxThread
+from sync_platform.sandbox.server import SandboxProcess, SandboxThread
 
 SECRET = "a-client-secret"
 DAY = 86_400
@@ -230,18 +230,13 @@ def test_events_are_batched_by_a_hundred_and_at_most_ten_requests_fly(hubspot: H
     inbox.reply = lambda request: None
     move(hubspot, ids)
     inbox.wait(10)
-    silent = settled_in_flight(hubspot)
+    silent = only(hubspot.control)
     assert (silent["requests"], silent["sent"], silent["waiting"]) == (10, 1000, 1500)
     inbox.reply = lambda request: (200, b"")
     hubspot.advance(5)  # the ten are given up, the rest goes out
     done = settled(hubspot.control, waiting=1000)
     assert (done["requests"], done["refused"], done["acknowledged"]) == (15, 10, 500)
     assert {len(request.events) for request in inbox.requests} == {100}
-
-
-def settled_in_flight(hubspot: HubSpotClient) -> dict[str, Any]:
-    (webhook,) = hubspot.control.get("webhooks")["webhooks"]
-    return dict(webhook)
 
 
 def test_connections_are_kept_alive(hubspot: HubSpotClient, inbox: Receiver) -> None:
@@ -336,10 +331,9 @@ def test_a_failed_event_comes_again_up_to_ten_times_within_a_day(hubspot: HubSpo
     subscribe(hubspot, inbox, "contact.creation")
     hubspot.contact(email="a@example.com")
     settled(hubspot.control, waiting=1)
-    for hour in range(1, 96):
+    for _ in range(95):  # all but the last quarter of an hour
         hubspot.advance(900)
-        settled(hubspot.control, waiting=0 if len(inbox.requests) > 10 else 1)
-        assert hour < 96
+        settled(hubspot.control, waiting=None)
     done = settled(hubspot.control)
     assert told(inbox.events, "attemptNumber") == [(n,) for n in range(11)]
     assert len({event["eventId"] for event in inbox.events}) == 1
@@ -367,7 +361,7 @@ def test_five_seconds_of_silence_are_a_failure(hubspot: HubSpotClient, inbox: Re
     hubspot.contact(email="a@example.com")
     inbox.wait(1)
     hubspot.advance(4.9)
-    assert settled_in_flight(hubspot)["refused"] == 0
+    assert only(hubspot.control)["refused"] == 0
     inbox.reply = lambda request: (204, b"")
     hubspot.advance(0.1)
     assert settled(hubspot.control, waiting=1)["refused"] == 1
@@ -376,10 +370,10 @@ def test_five_seconds_of_silence_are_a_failure(hubspot: HubSpotClient, inbox: Re
     assert settled(hubspot.control)["acknowledged"] == 1
 
 
-def test_a_receiver_that_is_not_there_is_a_failure_and_gets_everything_once_it_is(hubspot: HubSpotClient) -> None:
+def test_a_receiver_that_is_not_there_is_a_failure(hubspot: HubSpotClient) -> None:
     with receiver() as gone:
-        port_url = gone.url
-    body = {"system": "hubspot", "target_url": port_url, "secret": SECRET}
+        pass
+    body = {"system": "hubspot", "target_url": gone.url, "secret": SECRET}
     hubspot.control.post("webhooks", {**body, "subscriptions": [{"eventType": "contact.creation"}]})
     hubspot.contact(email="a@example.com")
     assert settled(hubspot.control, waiting=1)["refused"] == 1
@@ -394,9 +388,7 @@ def test_events_that_failed_together_are_retried_one_by_one(hubspot: HubSpotClie
     subscribe(hubspot, inbox)
     move(hubspot, ids)
     settled(hubspot.control, waiting=30)
-    for _ in range(30):
-        hubspot.advance(1)
-    for _ in range(30):
+    for _ in range(60):
         hubspot.advance(1)
     settled(hubspot.control)
     assert len(inbox.requests) > 3
@@ -454,6 +446,8 @@ def test_two_receivers_are_told_independently(hubspot: HubSpotClient, inbox: Rec
         hubspot.contact(email="a@example.com")
         inbox.wait(1)
         second.wait(1)
+        counts = [(each["target_url"], each["made"]) for each in hubspot.control.get("webhooks")["webhooks"]]
+    assert counts == [(inbox.url, 1), (second.url, 1)]
 
 
 # ---- many
@@ -472,6 +466,15 @@ def test_a_flood_is_delivered_once_each_while_the_simulator_answers(hubspot: Hub
     assert len(seen) == 6000 == seen.total()
 
 
+def test_a_sandbox_in_a_process_of_its_own_delivers_too(inbox: Receiver) -> None:
+    with SandboxProcess() as sandbox:  # on another event loop: uvloop
+        sandbox.control.post("webhooks", {"system": "hubspot", "target_url": inbox.url, "secret": SECRET})
+        for n in range(20):
+            sandbox.control.post("records/hubspot/contacts", [{"fields": {"email": f"{n}@example.com"}}])
+        assert settled(sandbox.control)["acknowledged"] == 40
+    assert len(inbox.events) == 40
+
+
 def test_a_request_is_answered_though_its_receiver_is_silent(hubspot: HubSpotClient, inbox: Receiver) -> None:
     def never(request: Request) -> None:
         return None
@@ -480,4 +483,4 @@ def test_a_request_is_answered_though_its_receiver_is_silent(hubspot: HubSpotCli
     subscribe(hubspot, inbox)
     for n in range(30):
         hubspot.contact(email=f"{n}@example.com")
-    assert settled_in_flight(hubspot)["requests"] == 10
+    assert only(hubspot.control)["requests"] == 10

@@ -17,7 +17,7 @@ from hubspot.webhooks import (
     ThrottlingSettings,
 )
 from hubspot_client import HubSpotClient, fresh, hubspot_client
-from webhook_receiver import Receiver, receiver, settled
+from webhook_receiver import Receiver, only, receiver, settled
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,7 @@ def test_settings_and_subscriptions_by_the_sdk_make_the_events_flow(
     hubspot.contact(email="b@example.com")
     settled(hubspot.control)
     assert [event["subscriptionType"] for event in inbox.events[1:]] == ["contact.creation", "contact.propertyChange"]
-    (webhook,) = hubspot.control.get("webhooks")["webhooks"]
-    assert webhook["secret"] == hubspot.env["HUBSPOT_CLIENT_SECRET"]
+    assert only(hubspot.control)["secret"] == hubspot.env["HUBSPOT_CLIENT_SECRET"]
     assert hubspot.violations() == []
 
 
@@ -114,7 +113,7 @@ def test_the_concurrency_asked_for_is_kept(hubspot: HubSpotClient, sdk: HubSpot,
     try:
         hubspot.by_hand("contacts", *({"fields": {"email": f"{n}@example.com"}} for n in range(700)))
         inbox.wait(6)
-        (webhook,) = hubspot.control.get("webhooks")["webhooks"]
+        webhook = only(hubspot.control)
     finally:
         inbox.reply = lambda request: (204, b"")
     assert (webhook["in_flight"], webhook["waiting"]) == (6, 700)

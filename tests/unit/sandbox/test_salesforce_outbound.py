@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from salesforce_client import SalesforceClient, renewed, salesforce
-from webhook_receiver import Receiver, ack, receiver, settled
+from webhook_receiver import Receiver, ack, only, receiver, settled
 
 DAY = 86_400
 
@@ -204,7 +204,7 @@ def test_a_minute_of_silence_is_no_acknowledgement(org: SalesforceClient, inbox:
     org.leads({})
     inbox.wait(1)
     org.advance(59)
-    assert org.control.get("webhooks")["webhooks"][0]["in_flight"] == 1
+    assert only(org.control)["in_flight"] == 1
     org.advance(1)
     assert settled(org.control, waiting=1)["refused"] == 1
 
@@ -216,6 +216,15 @@ def test_doubles_have_the_same_notification_id_and_losses_are_counted(org: Sales
     assert done["dropped"] > 20 < done["duplicated"]
     assert len(ids(inbox)) == 200 - done["dropped"] + done["duplicated"]
     assert len(set(ids(inbox))) == 200 - done["dropped"]
+
+
+def test_a_flood_is_delivered_once_each(org: SalesforceClient, inbox: Receiver) -> None:
+    listen(org, inbox, lead("LastName"))
+    for n in range(20):
+        org.leads(*({"LastName": f"P{n}-{k}"} for k in range(100)))
+    done = settled(org.control)
+    assert (done["made"], done["acknowledged"], done["failed"]) == (2000, 2000, 0)
+    assert len({fields["LastName"] for fields in sent(inbox)}) == 2000 == len(ids(inbox))
 
 
 def test_notification_ids_never_repeat_after_a_reset(org: SalesforceClient, inbox: Receiver) -> None:

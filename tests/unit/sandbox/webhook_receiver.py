@@ -125,14 +125,20 @@ def receiver() -> Iterator[Receiver]:
             thread.join(10)
 
 
-def settled(control: Control, *, waiting: int = 0) -> dict[str, Any]:
-    """The only webhook, once just `waiting` notices are neither acknowledged nor given up."""
+def only(control: Control) -> dict[str, Any]:
+    """The only webhook as it is now."""
+    (webhook,) = control.get("webhooks")["webhooks"]
+    return dict(webhook)
+
+
+def settled(control: Control, *, waiting: int | None = 0) -> dict[str, Any]:
+    """The only webhook, once no request flies and `waiting` notices (None: however many) wait for a later one."""
     for _ in range(4_000):
-        (webhook,) = control.get("webhooks")["webhooks"]
-        if webhook["waiting"] == waiting and webhook["in_flight"] == 0:
+        webhook = only(control)
+        if webhook["in_flight"] == 0 and waiting in (None, webhook["waiting"]):
             break
     else:
         raise AssertionError(f"never settled: {webhook}")
     known = webhook["dropped"] + webhook["acknowledged"] + webhook["failed"] + webhook["waiting"]
     assert webhook["made"] + webhook["duplicated"] == known
-    return dict(webhook)
+    return webhook
