@@ -37,8 +37,8 @@ def alert_sensors() -> list[dg.SensorDefinition]:
     """One sensor of each kind for the whole location."""
     return [
         _sensor("alert_run_failures", _failed_runs, "Tells when the runs of a sync begin or cease to fail.", 15),
-        _sensor("alert_freshness", _stale, "Tells when a source was not read for too long, and when it was again.", 60),
-        _sensor("alert_waiting", _waiting, "Tells about dead letters and systems that do not answer.", 60),
+        _sensor("alert_freshness", _stale, "Tells when a source was not read for too long, and when it was again.", 30),
+        _sensor("alert_waiting", _waiting, "Tells about dead letters and systems that do not answer.", 30),
     ]
 
 

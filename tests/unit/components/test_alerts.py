@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -19,50 +17,14 @@ from sync_platform.components.draining import drain_job_name
 from sync_platform.engine.spec import ErrorHandling, SyncSpec
 from sync_platform.realtime import circuit
 from tests.unit.components.place import Place
+from tests.webhook_sink import Sink
 from tests.world import SYNC
-
-
-@dataclass
-class Sink:
-    """A webhook that keeps what it gets; `refusing` answers 500."""
-
-    port: int = 0
-    got: list[dict[str, Any]] = field(default_factory=list)
-    refusing: bool = False
-
-    @property
-    def url(self) -> str:
-        return f"json://127.0.0.1:{self.port}/"
-
-    @property
-    def titles(self) -> list[str]:
-        return [str(one["title"]) for one in self.got]
 
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    made = Sink()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            if not made.refusing:
-                made.got.append(body)
-            self.send_response(500 if made.refusing else 200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.port = server.server_port
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-    thread.start()
-    yield made
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with Sink() as made:
+        yield made
 
 
 def told_to(place: Place, *entries: str) -> SyncSpec:
