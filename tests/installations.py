@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sync_platform.commands.scaffold import write_project
 from sync_platform.sandbox.server import SandboxProcess
 from sync_platform.state.database import Database
 from tests.world import ROOT, World
@@ -53,3 +54,12 @@ def world(sandbox: SandboxProcess, state: Database, prepared: str, tmp_path: Pat
     yield World(sandbox, tmp_path / "home", state.url.rsplit("/", 1)[0] + f"/{name}", ROOT)
     with state.session() as admin:
         admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def own(world: World, tmp_path: Path) -> World:
+    """A world with a project that may be spoiled."""
+    project = tmp_path / "project"
+    write_project(project)
+    world.project = project
+    return world

@@ -111,6 +111,14 @@ class World:
         ids: list[str] = self.control.post(f"records/{stream}", list(changes))["ids"]
         return ids
 
+    def spoil(self, old: str, new: str) -> Path:
+        """Replaces a text of the reference sync's defs.yaml; returns the file."""
+        file = self.project / "assets" / SYNC / "defs.yaml"
+        text = file.read_text()
+        assert old in text
+        file.write_text(text.replace(old, new))
+        return file
+
     def mark(self) -> int:
         """The log's last sequence number."""
         requests = self.control.get("log")["requests"]

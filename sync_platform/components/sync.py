@@ -1,5 +1,8 @@
 """The Sync component: a rule that keeps one target object in step with one source object."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import dagster as dg
 from pydantic import BaseModel
 
@@ -92,68 +95,70 @@ def sync_definitions(spec: SyncSpec) -> dg.Definitions:
 
 
 def _desired(spec: SyncSpec) -> dg.AssetsDefinition:
-    key = dg.AssetKey([spec.name, "desired"])
-
-    @dg.asset(
-        key=key,
+    return _step(
+        spec,
+        "desired",
         deps=[staging_key(endpoint) for endpoint in streams_read(spec)],
-        group_name=spec.name,
         description=f"What {spec.target} should hold: mapped, deduplicated, checked against its contract.",
         kinds={"polars", "pandera"},
-        check_specs=[
-            dg.AssetCheckSpec("contract", asset=key, description="Every record fits the target's contract."),
-            dg.AssetCheckSpec("completeness", asset=key, description="Required and mapped cells are filled."),
-            dg.AssetCheckSpec("duplicates", asset=key, description="Source records that share a dedupe key."),
-        ],
+        checks={
+            "contract": "Every record fits the target's contract.",
+            "completeness": "Required and mapped cells are filled.",
+            "duplicates": "Source records that share a dedupe key.",
+        },
+        run=lambda steps, session, tags: steps.desired(session, spec),
     )
-    def desired(context: dg.AssetExecutionContext, installation: dg.ResourceParam[Session]) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        from sync_platform.components import steps
-
-        with told(installation):
-            return steps.desired(installation, spec)
-
-    return desired
 
 
 def _plan(spec: SyncSpec) -> dg.AssetsDefinition:
-    key = dg.AssetKey([spec.name, "plan"])
-
-    @dg.asset(
-        key=key,
+    return _step(
+        spec,
+        "plan",
         deps=[dg.AssetKey([spec.name, "desired"])],
-        group_name=spec.name,
         description=f"The exact changes to {spec.target}. Nothing is sent yet.",
         kinds={"polars"},
-        check_specs=[
-            dg.AssetCheckSpec("delete_guard", asset=key, description="No guard blocks the plan."),
-        ],
+        checks={"delete_guard": "No guard blocks the plan."},
+        run=lambda steps, session, tags: steps.plan(session, spec),
     )
-    def plan(context: dg.AssetExecutionContext, installation: dg.ResourceParam[Session]) -> dg.MaterializeResult:  # type: ignore[type-arg]
-        from sync_platform.components import steps
-
-        with told(installation):
-            return steps.plan(installation, spec)
-
-    return plan
 
 
 def _delivered(spec: SyncSpec) -> dg.AssetsDefinition:
-    key = dg.AssetKey([spec.name, "delivered"])
+    return _step(
+        spec,
+        "delivered",
+        deps=[dg.AssetKey([spec.name, "plan"])],
+        description=f"The plan as {spec.target} answered it, record by record.",
+        kinds={spec.target.connection},
+        checks={"freshness": "What was delivered is not older than it may be."},
+        run=lambda steps, session, tags: steps.delivered(session, spec, tags),
+    )
+
+
+def _step(
+    spec: SyncSpec,
+    name: str,
+    *,
+    deps: list[dg.AssetKey],
+    description: str,
+    kinds: set[str],
+    checks: Mapping[str, str],
+    run: Callable[[Any, Session, Mapping[str, str]], dg.MaterializeResult[Any]],
+) -> dg.AssetsDefinition:
+    """The asset <sync>/<name>; `run` gets the module `steps`, imported when it runs, the session and the run's tags."""
+    key = dg.AssetKey([spec.name, name])
 
     @dg.asset(
         key=key,
-        deps=[dg.AssetKey([spec.name, "plan"])],
+        deps=deps,
         group_name=spec.name,
-        description=f"The plan as {spec.target} answered it, record by record.",
-        kinds={spec.target.connection},
-        check_specs=[
-            dg.AssetCheckSpec("freshness", asset=key, description="What was delivered is not older than it may be."),
-        ],
+        description=description,
+        kinds=kinds,
+        check_specs=[dg.AssetCheckSpec(check, asset=key, description=text) for check, text in checks.items()],
     )
-    def delivered(context: dg.AssetExecutionContext, installation: dg.ResourceParam[Session]) -> dg.MaterializeResult:  # type: ignore[type-arg]
+    def step(context: dg.AssetExecutionContext, installation: dg.ResourceParam[Session]) -> dg.MaterializeResult:  # type: ignore[type-arg]
         from sync_platform.components import steps
 
         with told(installation):
-            return steps.delivered(installation, spec, context.run.tags)
+            return run(steps, installation, context.run.tags)
 
-    return delivered
+    return step

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import psutil
 
+from tests.living import lives, working_in
 from tests.world import World
 
 CREATE = "POST /crm/v3/objects/contacts/batch/create"
@@ -59,27 +60,22 @@ def survivors(world: World, session: int, patience: float = 5.0) -> list[str]:
     """What is left of a killed command: processes of its session, or that work on its installation."""
     deadline = time.monotonic() + patience
     while True:
-        left = [_line(process) for process in psutil.process_iter() if _belongs(process, world, session)]
+        left = [*working_in(world.home).values(), *_of_session(session)]
         if not left or time.monotonic() > deadline:
             return left
         time.sleep(0.1)
 
 
-def _belongs(process: psutil.Process, world: World, session: int) -> bool:
-    try:
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        of_session = os.getsid(process.pid) == session
-        return of_session or process.environ().get("SYNC_HOME") == str(world.home)
-    except (ProcessLookupError, PermissionError, psutil.Error):
-        return False
-
-
-def _line(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return str(process.pid)
+def _of_session(session: int) -> list[str]:
+    """Living processes of a session, by their commands."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == session and lives(process.pid):
+                found.append(" ".join(process.cmdline()))
+        except (ProcessLookupError, PermissionError, psutil.Error):
+            continue
+    return found
 
 
 def kill(world: World, running: subprocess.Popen[str]) -> None:

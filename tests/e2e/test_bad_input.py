@@ -13,23 +13,6 @@ from sync_platform.project import Project
 from tests.world import SYNC, World
 
 
-@pytest.fixture
-def own(world: World, tmp_path: Path) -> World:
-    """A world with a project that may be spoiled."""
-    project = tmp_path / "project"
-    write_project(project)
-    world.project = project
-    return world
-
-
-def spoil(world: World, old: str, new: str) -> None:
-    """Replaces a text of the reference sync's defs.yaml."""
-    file = world.project / "assets" / SYNC / "defs.yaml"
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-
-
 def line_of(world: World, number: int) -> str:
     """A line of the reference sync's defs.yaml, numbered from 1."""
     return (world.project / "assets" / SYNC / "defs.yaml").read_text().splitlines()[number - 1]
@@ -111,7 +94,7 @@ def test_a_wrong_setting_is_named_with_file_line_value_and_mend(
 )
 def test_check_names_file_line_field_value_and_mend(own: World, spoilt: list[tuple[str, str, str, str]]) -> None:
     for old, new, _, _ in spoilt:
-        spoil(own, old, new)
+        own.spoil(old, new)
     found = own.cli("check", "--json")
     assert found.code == 2, found.out + found.err
     told = found.json["problems"]
@@ -154,7 +137,7 @@ def test_quoted_words_of_a_value_map_are_the_texts_they_are(tmp_path: Path) -> N
 
 
 def test_malformed_yaml_names_its_file_within_the_project_and_its_line(own: World) -> None:
-    spoil(own, "mode: upsert", "mode: [upsert")
+    own.spoil("mode: upsert", "mode: [upsert")
     found = own.cli("check", "--json")
     assert found.code == 2
     (problem,) = found.json["problems"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from sync_platform.home import Home
 from sync_platform.sandbox.server import SandboxProcess
 from sync_platform.state import server
+from tests.living import working_in
 from tests.world import Answer, World
 
 
@@ -27,7 +27,7 @@ def test_the_demo_agrees_with_the_target_and_leaves_nothing_running(sandbox: San
     assert summary["duplicates_skipped"] == 4
     assert done.json["second"]["sync_summary"]["records_processed"] == 0
     assert server.running_pid(Home(home / "demo")) is None
-    assert processes_of(home) == []
+    assert working_in(home) == working_in(home / "demo") == {}
 
 
 def test_a_demo_with_too_many_bad_leads_ends_with_the_guards_sentence(sandbox: SandboxProcess, tmp_path: Path) -> None:
@@ -38,18 +38,4 @@ def test_a_demo_with_too_many_bad_leads_ends_with_the_guards_sentence(sandbox: S
     assert "12 of 40 records (30.0%) fail the contract, more than max_invalid 10.0%" in error["message"]
     assert "guards" in error["mend"]
     assert server.running_pid(Home(home / "demo")) is None
-    assert processes_of(home) == []
-
-
-def processes_of(home: Path) -> list[str]:
-    """Living processes that work below a home."""
-    import psutil
-
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("SYNC_HOME", "").startswith(str(home)) and process.pid != os.getpid():
-                found.append(" ".join(process.cmdline()))
-        except psutil.Error:
-            continue
-    return found
+    assert working_in(home) == working_in(home / "demo") == {}

@@ -82,21 +82,10 @@ def test_a_plan_that_is_never_applied_moves_no_position(world: World, tmp_path: 
     assert world.disagreements() == []
 
 
-def test_a_first_sync_holds_its_creates_until_someone_decides(world: World, tmp_path: Path) -> None:
-    world.project = matching_project(tmp_path)
-    world.seed_leads(4)
-    held = world.run()
+def test_a_first_sync_holds_its_creates_until_someone_decides(own: World) -> None:
+    own.spoil("  first_sync: create\n", "")  # the default holds them
+    own.seed_leads(4)
+    held = own.run()
     assert held.code == 4, held.out + held.err
     assert held.json["sync_summary"]["held"] == 4
-    assert world.records("hubspot/contacts") == []
-
-
-def matching_project(folder: Path) -> Path:
-    """The reference project with `first_sync` left at its default."""
-    from sync_platform.commands.scaffold import write_project
-
-    project = folder / "project"
-    write_project(project)
-    file = project / "assets" / SYNC / "defs.yaml"
-    file.write_text(file.read_text().replace("  first_sync: create\n", ""))
-    return project
+    assert own.records("hubspot/contacts") == []

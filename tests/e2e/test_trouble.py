@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from sync_platform.commands.scaffold import write_project
 from sync_platform.sandbox.server import env_lines
 from tests.cut_proxy import CutProxy
-from tests.world import SYNC, World
+from tests.world import World
 
 QUERY = b"/queryAll?q=SELECT%20Id"
 
@@ -63,38 +62,29 @@ def test_a_token_without_the_right_to_write_is_told_which_scope_it_lacks(world: 
     assert world.disagreements() == []
 
 
-def test_a_value_that_does_not_fit_sets_its_record_aside_and_is_taken_once_mended(world: World, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    write_project(project)
-    world.project = project
-    file = project / "assets" / SYNC / "defs.yaml"
-    file.write_text(file.read_text().replace("company: Company", "company: Company\n    hs_email_optout: Title"))
-    assert "hs_email_optout" in file.read_text()
-    ids = world.seed_leads(8)
-    world.edit("salesforce/Lead", *[{"id": one, "fields": {"Title": "true"}} for one in ids])
-    world.edit("salesforce/Lead", {"id": ids[2], "fields": {"Title": "maybe"}})
-    report = world.run()
+def test_a_value_that_does_not_fit_sets_its_record_aside_and_is_taken_once_mended(own: World) -> None:
+    own.spoil("company: Company", "company: Company\n    hs_email_optout: Title")
+    ids = own.seed_leads(8)
+    own.edit("salesforce/Lead", *[{"id": one, "fields": {"Title": "true"}} for one in ids])
+    own.edit("salesforce/Lead", {"id": ids[2], "fields": {"Title": "maybe"}})
+    report = own.run()
     assert report.code == 1, report.out + report.err
     assert report.json["sync_summary"]["created"] == 7
     (error,) = report.json["errors"]
     assert (error["key"], error["field"]) == (ids[2], "hs_email_optout")
     assert error["reason"]
     assert error["resolution"]
-    world.edit("salesforce/Lead", {"id": ids[2], "fields": {"Title": "false"}})
-    again = world.run()
+    own.edit("salesforce/Lead", {"id": ids[2], "fields": {"Title": "false"}})
+    again = own.run()
     assert again.code == 0, again.out + again.err
     assert again.json["sync_summary"]["dead_letters_open"] == 0
-    assert len(world.records("hubspot/contacts")) == 8
+    assert len(own.records("hubspot/contacts")) == 8
 
 
-def test_a_field_that_does_not_exist_ends_a_run_before_anything_is_sent(world: World, tmp_path: Path) -> None:
-    project = tmp_path / "project"
-    write_project(project)
-    world.project = project
-    file = project / "assets" / SYNC / "defs.yaml"
-    file.write_text(file.read_text().replace("company: Company", "company: Compny"))
-    world.seed_leads(3)
-    refused = world.run()
+def test_a_field_that_does_not_exist_ends_a_run_before_anything_is_sent(own: World) -> None:
+    file = own.spoil("company: Company", "company: Compny")
+    own.seed_leads(3)
+    refused = own.run()
     assert refused.code == 2, refused.out + refused.err
     error = refused.json["error"]
     assert "Compny" in error["message"]
@@ -102,7 +92,7 @@ def test_a_field_that_does_not_exist_ends_a_run_before_anything_is_sent(world: W
     assert error["file"].endswith("defs.yaml")
     assert "Compny" in file.read_text().splitlines()[error["line"] - 1]
     assert error["mend"]
-    assert world.written() == []
+    assert own.written() == []
 
 
 @pytest.fixture

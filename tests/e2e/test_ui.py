@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,6 +21,8 @@ import requests
 from sync_platform.home import Home
 from sync_platform.sandbox.server import Control
 from sync_platform.state import server
+from tests.living import lives, working_in
+from tests.private_postgres import free_port
 from tests.world import ROOT, SYNC, Answer
 
 pytestmark = pytest.mark.xdist_group("ui")
@@ -49,21 +50,6 @@ LAUNCH = """mutation($selector: JobOrPipelineSelector!) {
     __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
 JOB = """query($selector: PipelineSelector!) { pipelineOrError(params: $selector) {
   ... on Pipeline { name runs(limit: 10) { runId status } } ... on PythonError { message } } }"""
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def lives(pid: int) -> bool:
-    """Whether a process works; one that ended and that nobody asked about yet (a zombie) does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 @dataclass
@@ -141,17 +127,8 @@ class Installed:
         return sum(one["applied"] and one["op"] != "noop" for request in log for one in request["records"])
 
     def processes(self) -> dict[int, str]:
-        """Living processes that carry this installation's SYNC_HOME, but for the decoy: pid -> command.
-
-        PostgreSQL writes its title over its environment, so it is not among them.
-        """
-        found = {}
-        for process in psutil.process_iter():
-            try:
-                if process.environ().get("SYNC_HOME") == str(self.home) and lives(process.pid):
-                    found[process.pid] = " ".join(process.cmdline())[:120]
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
+        """Living processes that work for this installation, but for the decoy: pid -> command."""
+        found = working_in(self.home)
         if self.decoy is not None:
             found.pop(self.decoy.pid, None)
         return found

@@ -49,7 +49,8 @@ def test_a_read_that_proves_nothing_deletes_nothing(lake: Lake, alive: Callable[
     assert alive() == {"a", "b", "c"}
 
 
-def test_a_read_that_broke_off_deletes_nothing(lake: Lake, alive: Callable[[], set[str]]) -> None:
+def break_off_after_a(lake: Lake) -> None:
+    """Stages a, b and c, then a full read that breaks off after its first record."""
     load(lake, items("a", "b", "c"))
 
     def breaking(since: object) -> Iterator[Page]:
@@ -58,20 +59,17 @@ def test_a_read_that_broke_off_deletes_nothing(lake: Lake, alive: Callable[[], s
 
     with pytest.raises(AccessError):
         stage(lake, Scripted.by(breaking), "crm", "Item")
+
+
+def test_a_read_that_broke_off_deletes_nothing(lake: Lake, alive: Callable[[], set[str]]) -> None:
+    break_off_after_a(lake)
     assert alive() == {"a", "b", "c"}
 
 
 def test_the_rest_of_a_broken_read_proves_nothing_and_the_next_full_one_does(
     lake: Lake, alive: Callable[[], set[str]]
 ) -> None:
-    load(lake, items("a", "b", "c"))
-
-    def breaking(since: object) -> Iterator[Page]:
-        yield items("a", complete=False, position=1)
-        raise AccessError("gone")
-
-    with pytest.raises(AccessError):
-        stage(lake, Scripted.by(breaking), "crm", "Item")
+    break_off_after_a(lake)
     rest = Scripted.of(items("c"))
     assert stage(lake, rest, "crm", "Item").complete is False
     assert rest.asked[0]["since"] == {"next": 1}

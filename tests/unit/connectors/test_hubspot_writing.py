@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from hubspot_portal import TOKEN, Portal, Reply, Request, error
+from local_server import Clock
 
 from sync_platform.connectors.hubspot import HubSpot
 from sync_platform.connectors.quota import MemoryQuota
@@ -15,24 +16,9 @@ from sync_platform.errors import AuthError, ConfigError, ContractError, RateLimi
 from sync_platform.model import Change, Op, Outcome, Repeat, Status
 
 
-class Clock:
-    """Time that passes only by sleeping."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_800_000_000.0)
 
 
 @pytest.fixture
