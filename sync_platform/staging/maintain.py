@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from sync_platform.staging.lake import CATALOG, Lake, literal
 from sync_platform.staging.load import lock_name
-from sync_platform.staging.merge import retried
+from sync_platform.staging.merge import APPENDED, retried
 from sync_platform.staging.tables import exists
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def expire(lake: Lake, *, keep: dt.timedelta = KEEP) -> Upkeep:
         gone = retried(lambda: con.execute(f"CALL ducklake_expire_snapshots({catalog}, {since()})").fetchall())
         files = con.execute(f"CALL ducklake_cleanup_old_files({catalog}, {since()})").fetchall()
         lost = con.execute(f"CALL ducklake_delete_orphaned_files({catalog}, {since()}, dry_run => true)").fetchall()
-    ours = [file for row in lost if _is_landing(file := Path(str(row[0])), lake.db.home.lake)]
+    ours = [file for row in lost if _is_ours(file := Path(str(row[0])), lake.db.home.lake)]
     for file in ours:
         file.unlink(missing_ok=True)
     return Upkeep(snapshots=len(gone), files=len(files) + len(ours))
@@ -81,6 +81,8 @@ def _tables(con: duckdb.DuckDBPyConnection, schema: str) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
-def _is_landing(file: Path, lake: Path) -> bool:
-    """A landed file whose load was killed before it was registered; other orphans are not ours to judge."""
-    return file.is_relative_to(lake) and file.relative_to(lake).parts[0].startswith("landing__")
+def _is_ours(file: Path, lake: Path) -> bool:
+    """A file of a load that was killed before it was registered; other orphans are not ours to judge."""
+    return file.is_relative_to(lake) and (
+        file.relative_to(lake).parts[0].startswith("landing__") or file.name.startswith(APPENDED)
+    )
