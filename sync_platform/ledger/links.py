@@ -48,7 +48,9 @@ def links_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.Data
                   WHERE o.sync = %(sync)s AND o.target_id = i.target_id AND o.source_key <> k.key))"""
     with database.connection() as connection:
         sync, others = _speaking(connection, spec)
-        return copy_out(connection, query if others else own, {"keys": list(keys), "sync": sync, "others": others}, LINKS)
+        return copy_out(
+            connection, query if others else own, {"keys": list(keys), "sync": sync, "others": others}, LINKS
+        )
 
 
 def has_links(database: Database, spec: SyncSpec) -> bool:

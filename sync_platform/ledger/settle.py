@@ -121,9 +121,7 @@ _WAITING = """
 
 _LINKING = ("create", "update", "skip")
 #: The rows that make or renew a link.
-_LINKED = (
-    pl.col("status").is_in(["applied", "noop"]) & pl.col("op").is_in(_LINKING) & pl.col("target_id").is_not_null()
-)
+_LINKED = pl.col("status").is_in(["applied", "noop"]) & pl.col("op").is_in(_LINKING) & pl.col("target_id").is_not_null()
 #: Each statement with the ops it is about: a million creates need no look for what a delete leaves behind.
 _STATEMENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_TAKEN_OVER, ("update", "skip")),
