@@ -371,9 +371,8 @@ def _closed(own: duckdb.DuckDBPyConnection, source: _Source, scope: str, *, full
         },
         full=full,
         _con=own,
-        _winners_sql=(
+        _winners_sql=(  # by key, the order in which the ledger's indexes grow fastest
             f"SELECT * EXCLUDE (_changed), {dedupe} AS _dedupe_key, _changed FROM ({scope}) "
-            # by key: the order in which the ledger's indexes grow fastest
             f"WHERE {source.inside}{without_losers} ORDER BY {KEY}"
         ),
         _desired_sql=_desired_sql(source, dedupe),

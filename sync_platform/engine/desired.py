@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -199,21 +200,27 @@ def _write_desired(
     _refuse_wrong(session, spec, mapping, schema)
     contract = session.project.load(spec.contract, field_name="contract") if spec.contract else None
     counts = {"desired": 0, "invalid": 0, "cells_filled": 0, "cells_total": 0}
-    for number, frame in enumerate(changes.frames(PART_ROWS)):
-        if asked:  # a record looked at only because it waits or its target moved is not news from the source
-            frame = frame.with_columns(
-                _changed=(pl.col("_seq") > since) | (pl.col("_changed") & ~pl.col("_key").is_in(asked))
-            )
-        mapped = mapping.apply(frame, _lookups(con, spec, mapping, frame))
-        checked = validate(mapped, contract, required=mapping.required)
-        files.write("desired", number, checked.valid)
-        refused = mapped.join(checked.invalid.select("_key").unique(), on="_key", how="semi")
-        if refused.height:
-            files.write("invalid", number, _with_payload(refused, checked.invalid))
-        counts["desired"] += mapped.height
-        counts["invalid"] += refused.height
-        counts["cells_filled"] += checked.cells_filled
-        counts["cells_total"] += checked.cells_total
+    writing: Future[None] | None = None
+    with ThreadPoolExecutor(1, thread_name_prefix="writing parts") as writer:
+        for number, frame in enumerate(changes.frames(PART_ROWS)):
+            if asked:  # a record looked at only because it waits or its target moved is not news from the source
+                frame = frame.with_columns(
+                    _changed=(pl.col("_seq") > since) | (pl.col("_changed") & ~pl.col("_key").is_in(asked))
+                )
+            mapped = mapping.apply(frame, _lookups(con, spec, mapping, frame))
+            checked = validate(mapped, contract, required=mapping.required)
+            if writing is not None:
+                writing.result()
+            writing = writer.submit(files.write, "desired", number, checked.valid)
+            if checked.invalid.height:
+                refused = mapped.join(checked.invalid.select("_key").unique(), on="_key", how="semi")
+                files.write("invalid", number, _with_payload(refused, checked.invalid))
+                counts["invalid"] += refused.height
+            counts["desired"] += mapped.height
+            counts["cells_filled"] += checked.cells_filled
+            counts["cells_total"] += checked.cells_total
+        if writing is not None:
+            writing.result()
     return counts
 
 

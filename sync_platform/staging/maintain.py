@@ -17,7 +17,7 @@ from sync_platform.errors import TransientError
 from sync_platform.staging.lake import CATALOG, Lake, literal
 from sync_platform.staging.ledger import streams_loaded
 from sync_platform.staging.load import lock_name
-from sync_platform.staging.merge import retried
+from sync_platform.staging.merge import APPENDED, retried
 from sync_platform.staging.outcomes import SCHEMA as OUTCOMES
 from sync_platform.staging.tables import exists
 
@@ -104,7 +104,7 @@ def expire(lake: Lake, *, keep: dt.timedelta = KEEP) -> Expired:
         gone = retried(lambda: con.execute(f"CALL ducklake_expire_snapshots({catalog}, {since()})").fetchall())
         files = con.execute(f"CALL ducklake_cleanup_old_files({catalog}, {since()})").fetchall()
         lost = con.execute(f"CALL ducklake_delete_orphaned_files({catalog}, {since()}, dry_run => true)").fetchall()
-    ours = [file for row in lost if _is_landing(file := Path(str(row[0])), lake.db.home.lake)]
+    ours = [file for row in lost if _is_ours(file := Path(str(row[0])), lake.db.home.lake)]
     for file in ours:
         file.unlink(missing_ok=True)
     return Expired(snapshots=len(gone), files=len(files) + len(ours))
@@ -134,6 +134,8 @@ def _tables(con: duckdb.DuckDBPyConnection, schema: str) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
-def _is_landing(file: Path, lake: Path) -> bool:
-    """A landed file whose load was killed before it was registered; other orphans are not ours to judge."""
-    return file.is_relative_to(lake) and file.relative_to(lake).parts[0].startswith("landing__")
+def _is_ours(file: Path, lake: Path) -> bool:
+    """A file of a load that was killed before it was registered; other orphans are not ours to judge."""
+    return file.is_relative_to(lake) and (
+        file.relative_to(lake).parts[0].startswith("landing__") or file.name.startswith(APPENDED)
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -19,7 +20,7 @@ import pyarrow as pa
 from sync_platform.errors import TransientError
 from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT, SEQ
 from sync_platform.staging.canonical import CHUNK
-from sync_platform.staging.lake import Lake, quoted
+from sync_platform.staging.lake import CATALOG, Lake, literal, quoted
 from sync_platform.staging.sieve import NOT_OLDER, Target
 from sync_platform.staging.tables import add_columns, columns, create, table_name
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     import duckdb
 
 ATTEMPTS: Final = 10
+#: How the name of a data file begins that we wrote and registered ourselves.
+APPENDED: Final = "appended-"
 
 #: The landed hash has a sign (see `landing`), the staged one has none.
 _UNSIGNED: Final = f"""CASE WHEN {HASH} < 0
@@ -90,8 +93,10 @@ def merge(
     target = retried(lambda: _prepare(con, connection, stream, types))
     seq = next_seq(lake)
     source = f"(SELECT * REPLACE ({_UNSIGNED} AS {HASH}) FROM {landing} WHERE {CHUNK} = {chunk})"
-    statement = (_insert if target.empty else _upsert)(target.name, source, types, seq)
-    transact(con, statement, f"DELETE FROM {landing}")
+    if target.empty or not _shared_keys(con, target.name, source):
+        _append(lake, con, (connection, stream), source, types, (seq, landing))
+    else:
+        transact(con, _upsert(target.name, source, types, seq), f"DELETE FROM {landing}")
     return Merged(changed=live, deleted=dead, seq=seq)
 
 
@@ -154,9 +159,41 @@ def _prepare(con: duckdb.DuckDBPyConnection, connection: str, stream: str, types
     return describe(con, connection, stream)
 
 
-def _insert(table: str, source: str, types: Mapping[str, pa.DataType], seq: int) -> str:
-    names = [*map(quoted, types), KEY, HASH, DELETED, CURSOR, READ_AT]
-    return f"INSERT INTO {table} ({', '.join(names)}, {SEQ}) SELECT {', '.join(names)}, {seq} FROM {source}"
+def _shared_keys(con: duckdb.DuckDBPyConnection, table: str, source: str) -> bool:
+    """Whether a landed key is staged already."""
+    found = con.execute(f"SELECT 1 FROM {source} s SEMI JOIN {table} t ON t.{KEY} = s.{KEY} LIMIT 1").fetchone()
+    return found is not None
+
+
+def _append(
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    place: tuple[str, str],
+    source: str,
+    types: Mapping[str, pa.DataType],
+    merging: tuple[int, str],
+) -> None:
+    """New rows only: they are written as a data file of the staged table, which then is registered.
+
+    DuckLake's own INSERT of as many rows takes three times as long.
+    """
+    (connection, stream), (seq, landing) = place, merging
+    table = table_name(connection, stream)
+    kinds = dict(con.execute(f"SELECT name, type FROM pragma_table_info({literal(table)})").fetchall())
+    names = [*types, KEY, HASH, DELETED, CURSOR, READ_AT]
+    cast = ", ".join(f"CAST({quoted(name)} AS {kinds[name]}) AS {quoted(name)}" for name in names)
+    folder = lake.db.home.lake / connection.replace("/", "_") / stream.replace("/", "_")
+    file = folder / f"{APPENDED}{uuid.uuid4()}.parquet"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    con.execute(
+        f"COPY (SELECT {cast}, CAST({seq} AS BIGINT) AS {SEQ} FROM {source}) TO {literal(str(file))} (FORMAT parquet)"
+    )
+    transact(
+        con,
+        f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(stream)}, {literal(str(file))},"
+        f" schema => {literal(connection)}, allow_missing => true)",
+        f"DELETE FROM {landing}",
+    )
 
 
 def _upsert(table: str, source: str, types: Mapping[str, pa.DataType], seq: int) -> str:

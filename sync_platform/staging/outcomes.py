@@ -14,6 +14,7 @@ import polars as pl
 
 from sync_platform.errors import AccessError
 from sync_platform.staging.lake import literal
+from sync_platform.staging.merge import APPENDED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,7 +44,7 @@ def write_lake_outcomes(
     ).with_columns(
         time=pl.lit(dt.datetime.now(dt.UTC)), run_id=pl.lit(run_id), plan_id=pl.lit(plan_id), part=pl.lit(part)
     )
-    file = lake.db.home.lake / SCHEMA / sync / f"{uuid.uuid4()}.parquet"
+    file = lake.db.home.lake / SCHEMA / sync / f"{APPENDED}{uuid.uuid4()}.parquet"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         frame.write_parquet(file, compression="lz4")

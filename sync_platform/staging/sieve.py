@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 ORDER: Final = "_ord"
 MERGED: Final = "_merged_hash"
 
+#: A landed file is read once and thrown away: looking for what repeats in it costs more than it spares.
+_SHORT_LIVED: Final = "FORMAT parquet, COMPRESSION lz4_raw, DICTIONARY_SIZE_LIMIT 1"
+
 _SIGNED: Final = f"""CASE WHEN {MERGED} > 9223372036854775807
     THEN ({MERGED}::HUGEINT - 18446744073709551616)::BIGINT ELSE {MERGED}::BIGINT END"""
 
@@ -97,7 +100,7 @@ class Sieve:
             source += f" ANTI JOIN temp.losers l USING ({ORDER})"
         changes = f"SELECT *, {chunk}::BIGINT AS {CHUNK} FROM ({self._changes(source)})"
         schema = self._con.execute(f"SELECT * FROM ({changes}) LIMIT 0").to_arrow_table().schema
-        row = self._con.execute(f"COPY ({changes}) TO {literal(str(file))} (FORMAT parquet)").fetchone()
+        row = self._con.execute(f"COPY ({changes}) TO {literal(str(file))} ({_SHORT_LIVED})").fetchone()
         return (int(row[0]) if row else 0), schema
 
     def _repeats(self) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 from pathlib import Path
 
 from tests.bench import csv_bench, database_bench, startup_bench
 from tests.bench.measure import Series
-from tests.bench.report import markdown
+from tests.bench.report import into, markdown
 
 BENCHES = ("startup", "database", "csv")
 
@@ -22,12 +23,14 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=200_000, help="records of the CSV bench")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each; the median counts")
     parser.add_argument("--tools", help="only these tools of the database bench, e.g. sync-platform,sling")
-    parser.add_argument("--out", type=Path, help="file to write the table to; without it, it is printed")
+    parser.add_argument("--out", type=Path, help="page to write the table into, e.g. docs/performance.md")
+    parser.add_argument("--section", help="the part of that page, when one bench is run in several commands")
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and folders removed
     unknown = set(chosen.benches) - set(BENCHES)
     if unknown:
         parser.error(f"unknown bench {', '.join(sorted(unknown))}; known are: {', '.join(BENCHES)}")
+    load = os.getloadavg()[0]
     found: list[Series] = []
     if "startup" in chosen.benches:
         found += startup_bench.bench(chosen.rounds)
@@ -36,10 +39,12 @@ def main() -> int:
     if "csv" in chosen.benches:
         found += csv_bench.bench(chosen.records, chosen.rounds)
     command = " ".join(["python -m tests.bench", *sys.argv[1:]])
-    table = markdown(found, command, chosen.rows, chosen.records)
+    table = markdown(found, command, chosen.rows, chosen.records, load)
     print(table)
     if chosen.out is not None:
-        chosen.out.write_text(table, encoding="utf-8")
+        page = chosen.out.read_text(encoding="utf-8") if chosen.out.exists() else ""
+        section = chosen.section or " ".join(chosen.benches)
+        chosen.out.write_text(into(page, section, table), encoding="utf-8")
     return 1 if any(series.invalid and series.tool == database_bench.OURS for series in found) else 0
 
 

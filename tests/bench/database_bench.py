@@ -30,11 +30,11 @@ class _Bench:
     rows: int
     series: dict[tuple[str, str], Series]
 
-    def note(self, tool: str, work: str, measured: Measured, wrong: str | None, overhead: float = 0.0) -> None:
+    def note(self, tool: str, work: str, measured: Measured, wrong: str | None, empty: float | None = None) -> None:
         kept = self.series.setdefault((tool, work), Series(tool=tool, work=work, runs=[]))
         kept.runs.append(measured)
         kept.invalid = kept.invalid or wrong
-        kept.overhead = max(kept.overhead, overhead)
+        kept.empty += [] if empty is None else [empty]
         print(
             f"  {tool:14} {work:16} {measured.seconds:7.2f} s {measured.peak / 2**20:7.0f} MB  {wrong or ''}",
             flush=True,
@@ -97,4 +97,4 @@ def _ours(bench: _Bench, ours: Ours, target: str, step: str, applied: int) -> No
     measured = ours.command("run", "copy_customers")
     failed = f"the run on an empty table: exit {empty.code}: {empty.output.strip()[-300:]}" if empty.code else None
     wrong = failed or wrong_with(ours, measured, rows=bench.rows, changed=applied) or bench.compare(target)
-    bench.note(OURS, step, measured, wrong, overhead=empty.seconds)
+    bench.note(OURS, step, measured, wrong, empty=empty.seconds)

@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
@@ -102,12 +102,17 @@ class Series:
     work: str
     runs: list[Measured]
     invalid: str | None = None
-    overhead: float = 0.0  # seconds of a run on an empty table
+    empty: list[float] = field(default_factory=list)  # seconds of runs on an empty table, one beside each run
 
     @property
     def seconds(self) -> float:
         """The median wall clock."""
         return median(run.seconds for run in self.runs)
+
+    @property
+    def engine(self) -> float | None:
+        """The median without what a run on an empty table takes; None where there was none."""
+        return self.seconds - median(self.empty) if self.empty else None
 
     @property
     def peak(self) -> int:

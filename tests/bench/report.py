@@ -29,7 +29,7 @@ def held(work: str, ours: Series, peer: Series | None) -> bool | None:
     """Whether a promise was kept; None when it cannot be told."""
     if ours.invalid or (peer is not None and peer.invalid):
         return None
-    engine = ours.seconds - ours.overhead
+    engine = ours.engine if ours.engine is not None else ours.seconds
     if work == "first load":
         return peer is not None and ours.seconds < peer.seconds and ours.peak < 1.5 * 2**30
     if work == CSV_WORK:
@@ -37,12 +37,13 @@ def held(work: str, ours: Series, peer: Series | None) -> bool | None:
     return {"nothing changed": engine < 2, "1 % changed": engine < 3, HELP: ours.seconds < 0.5}.get(work, engine < 6)
 
 
-def markdown(found: Sequence[Series], command: str, rows: int, records: int) -> str:
-    """The tables, with the command that made them and the machine they were made on."""
+def markdown(found: Sequence[Series], command: str, rows: int, records: int, load: float) -> str:
+    """The tables, with the command that made them, the machine they were made on and how busy it was before."""
     memory = psutil.virtual_memory().total / 2**30
     lines = [
-        f"Made on {dt.date.today():%Y-%m-%d} by `{command}`: {os.cpu_count()} cores, {memory:.0f} GB, "
-        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}. {rows:,} rows of 10 columns, "
+        f"Made on {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC by `{command}`: {os.cpu_count()} cores, "
+        f"{memory:.0f} GB, {platform.system()} {platform.machine()}, Python {platform.python_version()}; load average "
+        f"of the minute before {load:.2f} (0 is an idle machine). {rows:,} rows of 10 columns, "
         f"PostgreSQL to PostgreSQL on one server with default durability; {records:,} records of CSV.",
         "",
         "| work | tool | seconds (median) | all runs | engine seconds | peak memory | times ours |",
@@ -53,7 +54,7 @@ def markdown(found: Sequence[Series], command: str, rows: int, records: int) -> 
         ratio = (
             f"{series.seconds / ours.seconds:.2f}" if ours is not None and not (series.invalid or ours.invalid) else ""
         )
-        engine = f"{series.seconds - series.overhead:.2f}" if series.overhead else ""
+        engine = "" if series.engine is None else f"{series.engine:.2f}"
         runs = ", ".join(f"{run.seconds:.2f}" for run in series.runs)
         seconds = f"INVALID: {_one_line(series.invalid)}" if series.invalid else f"{series.seconds:.2f}"
         lines.append(
@@ -69,12 +70,23 @@ def markdown(found: Sequence[Series], command: str, rows: int, records: int) -> 
             lines.append(f"| {work}: {promise} | {'not measured' if kept is None else 'yes' if kept else 'no'} |")
     lines += [
         "",
-        "*Engine seconds*: wall clock of the whole process minus that of a run on an empty table. *Times ours*: above "
+        "*Engine seconds*: median wall clock of the whole process minus the median of runs on an empty table. *Times "
+        "ours*: above "
         "1, the tool took longer than we did. Memory is the highest sum of resident memory over the process tree. A "
         "row is INVALID when the target's checksum, the links or the outcomes do not match the source.",
         "",
     ]
     return "\n".join(lines)
+
+
+def into(page: str, section: str, table: str) -> str:
+    """The page with the table between the marks of that section, which are added at its end when it has none."""
+    begin, end = f"<!-- bench {section}: written by tests/bench, not by hand -->", f"<!-- end of bench {section} -->"
+    before, found, rest = page.partition(begin)
+    after = rest.partition(end)[2]
+    if not found:
+        before, after = (f"{before.rstrip()}\n\n" if before.strip() else ""), "\n"
+    return f"{before}{begin}\n\n{table.strip()}\n\n{end}{after}"
 
 
 def _one_line(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sync_platform.connectors.postgres.ahead import ahead
 from sync_platform.connectors.postgres.session import Server, array_literal, identifier, literal
 from sync_platform.connectors.postgres.watermark import (
     Progress,
@@ -35,6 +36,9 @@ _INFINITE_TIMES: Final = {
 _INFINITE_DAYS: Final = {-2147472692: dt.date(9999, 12, 31), -2147472691: dt.date(1, 1, 1)}
 _EARLIEST_MICROSECOND: Final = -(10**18)
 _EARLIEST_DAY: Final = -(10**7)
+
+#: Pages that may wait in memory while those before them are staged.
+_AHEAD: Final = 8
 
 #: Values of one look-up query; more are asked for in turns.
 _LOOKUP: Final = 20_000
@@ -75,7 +79,7 @@ def read(
             + f" ORDER BY {', '.join(_sortable(table.columns[name])[0] for name in order)}"
         )
         last, any_row = _empty(table, columns), False
-        for batch in session.batches(sql, f"reading {table}", page_bytes):
+        for batch in ahead(session.batches(sql, f"reading {table}", page_bytes), _AHEAD):
             if last.num_rows:
                 progress = _advance(table, progress, order, last, seeing=not resumed)
                 yield Page(table=_marked(table, last), position=progress.position(), read_at=read_at)
