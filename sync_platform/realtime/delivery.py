@@ -14,6 +14,7 @@ import polars as pl
 
 from sync_platform.engine.deliver import ORDER, contract_failures
 from sync_platform.engine.deliver import _without_call as without_call
+from sync_platform.engine.handful import plan_linked
 from sync_platform.engine.judging import Judged
 from sync_platform.engine.lookups import target_rows
 from sync_platform.engine.planning import _changes as changes_of
@@ -137,8 +138,12 @@ class Delivery:
             left=set(self.judged.left[KEY]),
         )  # fmt: skip
         rules = rules_of(spec, target)
-        repeated = _repeated(desired, spec, terms.folded)
-        changes = changes_of(target, desired, rules, repeated, self._unknown(), _frame(links)).to_dicts()
+        linked = [links[key].target_id for key in desired[KEY] if key in links]
+        current = target_rows(terms.connector, terms.stream, linked, fields)
+        changes, rest = plan_linked(desired, current, links, rules)
+        if rest.height:
+            repeated = _repeated(desired, spec, terms.folded)
+            changes += changes_of(target, rest, rules, repeated, self._unknown(), _frame(links)).to_dicts()
         changes += self._left(links, fields, rules, changes)
         if not terms.may_delete(sum(row["_op"] in _REMOVING for row in changes)):
             self._give_up()
