@@ -101,7 +101,7 @@ def test_a_value_postgresql_cannot_hold_is_left_out_and_the_event_kept(gateway: 
     assert gateway.stored("key = '109'")[0][5] == {"email": "a \\u0000 in words"}
 
 
-def test_an_id_postgresql_cannot_hold_is_malformed_and_harms_nothing_that_comes_at_once(
+def test_an_id_postgresql_cannot_hold_is_malformed_and_harms_nothing_else(
     gateway: RunningGateway,
 ) -> None:
     bad, good = [change(110, propertyName="x" * 3_000) for _ in range(10)], [change(111 + n) for n in range(10)]

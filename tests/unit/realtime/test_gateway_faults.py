@@ -83,9 +83,8 @@ def test_while_the_state_is_down_nothing_is_promised_and_afterwards_all_goes_on(
         assert gateway.hubspot(change(2)).status_code == 200
         server.stop(kill=True)
         answers = [gateway.hubspot(event) for _ in range(3)]
-        assert {(one.status_code, one.json()["error"], one.headers["Retry-After"]) for one in answers} == {
-            (503, "state_down", "5")
-        }
+        assert [one.status_code for one in answers] == [503, 503, 503]
+        assert {(one.json()["error"], one.headers["Retry-After"]) for one in answers} == {("state_down", "5")}
         assert requests.get(f"{gateway.url}/healthz", timeout=10).status_code == 200
         ready = requests.get(f"{gateway.url}/readyz", timeout=10)
         assert (ready.status_code, ready.json()["ready"]) == (503, False)
