@@ -11,11 +11,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from sync_platform.commands import checking
 from sync_platform.components.alert_sensors import _failed_runs, _stale, _waiting
 from sync_platform.components.alerts import Told, address_of, label_of, tell, understood
 from sync_platform.components.draining import drain_job_name
 from sync_platform.engine.spec import ErrorHandling, SyncSpec
+from sync_platform.errors import ConfigError
+from sync_platform.project import Project
 from sync_platform.realtime import circuit
+from sync_platform.session import Session
 from tests.unit.components.place import Place
 from tests.webhook_sink import Sink
 from tests.world import SYNC
@@ -191,3 +195,22 @@ def test_names_are_looked_up_and_urls_are_never_shown(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("name", ["alert_run_failures", "alert_freshness", "alert_waiting"])
 def test_without_anybody_to_tell_the_sensors_say_so(place: Place, name: str) -> None:
     assert place.evaluate(name).skip_message == "no sync names anybody to tell (errors.alert)"
+
+
+def test_check_says_which_alert_reaches_nobody_and_which_is_no_url(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    declared = replace(Project.current().sync(SYNC), spec=told_to(place, "ops", "env:PAGER"))
+    monkeypatch.delenv("PAGER", raising=False)
+    notes = [note for note in checking._notes(Project.current(), declared) if "alert" in note]
+    assert notes == [
+        f"{SYNC}: alert 'ops' reaches nobody; set SYNC_ALERT_OPS to an apprise URL",
+        f"{SYNC}: alert 'env:PAGER' reaches nobody; set PAGER to an apprise URL",
+    ]
+    monkeypatch.setenv("SYNC_ALERT_OPS", "json://127.0.0.1/")
+    monkeypatch.setenv("PAGER", "somewhere://secret")
+    with (
+        Session.open(Project.current()) as session,
+        pytest.raises(ConfigError, match="env:PAGER is not an apprise URL"),
+    ):
+        checking._alert(session, declared, {})

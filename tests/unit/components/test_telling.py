@@ -13,6 +13,9 @@ import dagster as dg
 from dagster import AssetCheckKey, AssetKey
 from psycopg.types.json import Jsonb
 
+from sync_platform.components.installation import Installation
+from sync_platform.components.purging import purge as purge_job
+from sync_platform.components.purging import purge_schedule
 from sync_platform.engine.report import Measured, Tally, build_report
 from sync_platform.realtime.purge import purge
 from sync_platform.realtime.telling import Teller, tell
@@ -159,6 +162,19 @@ def test_delivered_events_go_and_waiting_ones_stay(place: Place) -> None:
     aged(place, 15)
     assert purged(place) == {"queue": 2, "inbox": 2}
     assert place.sql("SELECT seq FROM sync.inbox JOIN sync.queue USING (seq)") == [(waiting,)]
+
+
+def test_the_daily_job_purges_and_says_how_much(place: Place) -> None:
+    seq = place.event("a", age=0)
+    place.sql("UPDATE sync.queue SET state = 'done', finished_at = now() WHERE seq = %s", seq)
+    aged(place, 15)
+    defs = dg.Definitions(jobs=[purge_job], schedules=[purge_schedule], resources={"installation": Installation()})
+    done = defs.resolve_job_def("purge_runless_events").execute_in_process(instance=place.instance)
+    assert done.success
+    assert place.sql("SELECT count(*) FROM sync.inbox") == [(0,)]
+    said = [one.user_message for one in place.instance.all_logs(done.run_id)]
+    assert any("1 queue, 1 inbox" in text for text in said)
+    assert purge_schedule.default_status is dg.DefaultScheduleStatus.RUNNING
 
 
 def test_observed_rows_go_once_staging_has_them(place: Place) -> None:
