@@ -72,23 +72,25 @@ class BulkDelivery:
     ) -> Iterator[pl.DataFrame]:
         """Parts for as long as a claim may be held without being renewed."""
         begun = self.clock()
-        done: list[pl.DataFrame] = []
+        settling: Future[pl.DataFrame] | None = None
         crash_point("between_batches")
         with claimed(self.session.database, self.spec.target, [EVERYTHING], self.session.run_id, sleep=self.sleep):
-            settling: Future[pl.DataFrame] | None = None
             try:
                 for self.part, rows in parts:
                     sent = self._sent(op, rows)
-                    if settling is not None:
-                        done.append(settling.result())
+                    before = None if settling is None else settling.result()
                     settling = settler.submit(self._settle, op, self.part, *sent)
+                    if before is not None:
+                        yield before
                     if self.clock() - begun > CLAIM_SECONDS:
                         break
                     crash_point("between_batches")
+                if settling is not None:
+                    last, settling = settling.result(), None
+                    yield last
             finally:  # what the target has is settled, also when the part after it broke off
                 if settling is not None:
-                    done.append(settling.result())
-        yield from done
+                    settling.result()
 
     def _sent(self, op: Op, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Writes a part; its settled rows, and the rows with their old and new values."""

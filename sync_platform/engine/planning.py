@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from sync_platform.connectors.connector import TellsEmpty
+from sync_platform.connectors.connector import BulkTarget, TellsEmpty
 from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import folded_fields, match_candidates, target_rows
 from sync_platform.engine.matching import match
@@ -130,8 +130,10 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
         def write(number: int, path: Path) -> None:
             files.write("changes", number, _changes(target, pl.read_parquet(path), rules, repeated, doubtful))
 
-        # parts know nothing of each other; only a staged target is read over a connection they would have to share
-        with ThreadPoolExecutor(1 if target.compare == "target" else 2, thread_name_prefix="planning") as workers:
+        # parts know nothing of each other; a staged target is read over a connection they would have to share, though,
+        # and of the connectors only those of databases are asked from several threads
+        alone = target.compare == "target" or not isinstance(target.connector, BulkTarget)
+        with ThreadPoolExecutor(1 if alone else 2, thread_name_prefix="planning") as workers:
             for done in [workers.submit(write, n, path) for n, path in enumerate(files.paths("desired"))]:
                 done.result()
         if left.height:
