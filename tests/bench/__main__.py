@@ -1,4 +1,4 @@
-"""`python -m tests.bench [database] [csv] [startup]`: measures, prints, and writes the table of ratios."""
+"""`python -m tests.bench [database] [csv] [startup]`, or `events`: measures, prints, and writes the tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.bench import csv_bench, database_bench, startup_bench
+from tests.bench import csv_bench, database_bench, events_bench, startup_bench
 from tests.bench.measure import Series
 from tests.bench.report import into, markdown
 
@@ -18,15 +18,24 @@ BENCHES = ("startup", "database", "csv")
 def main() -> int:
     """Runs the chosen benches; 1 when a figure of ours is invalid."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("benches", nargs="*", default=BENCHES, metavar="BENCH", help=f"some of: {', '.join(BENCHES)}")
+    parser.add_argument(
+        "benches", nargs="*", default=BENCHES, metavar="BENCH", help=f"some of: {', '.join(BENCHES)}; or events"
+    )
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the database bench")
     parser.add_argument("--records", type=int, default=200_000, help="records of the CSV bench")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each; the median counts")
     parser.add_argument("--tools", help="only these tools of the database bench, e.g. sync-platform,sling")
+<<<<<<< HEAD
     parser.add_argument("--out", type=Path, help="page to write the table into, e.g. docs/performance.md")
     parser.add_argument("--section", help="the part of that page, when one bench is run in several commands")
+=======
+    parser.add_argument("--out", type=Path, help="file to write the table to; without it, it is printed")
+    events_bench.arguments(parser)
+>>>>>>> events
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and folders removed
+    if list(chosen.benches) == ["events"]:  # a table of its own
+        return events_bench.run(chosen)
     unknown = set(chosen.benches) - set(BENCHES)
     if unknown:
         parser.error(f"unknown bench {', '.join(sorted(unknown))}; known are: {', '.join(BENCHES)}")
