@@ -25,13 +25,9 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=200_000, help="records of the CSV bench")
     parser.add_argument("--rounds", type=int, default=3, help="runs of each; the median counts")
     parser.add_argument("--tools", help="only these tools of the database bench, e.g. sync-platform,sling")
-<<<<<<< HEAD
     parser.add_argument("--out", type=Path, help="page to write the table into, e.g. docs/performance.md")
     parser.add_argument("--section", help="the part of that page, when one bench is run in several commands")
-=======
-    parser.add_argument("--out", type=Path, help="file to write the table to; without it, it is printed")
     events_bench.arguments(parser)
->>>>>>> events
     chosen = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and folders removed
     if list(chosen.benches) == ["events"]:  # a table of its own
