@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from psycopg.types.json import Jsonb
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from sync_platform.realtime.lane import Delivered
     from sync_platform.state.database import Database
 
+SOON: Final = 1.0  # seconds in which what belongs together comes together
 Publish = Callable[[str, dict[str, Any]], None]
 
 
@@ -58,6 +59,7 @@ class Windows:
     next_sync: Callable[[SyncSpec], dt.datetime | None]
     traffic: Callable[[], Traffic]
     _open: dict[str, _Window] = field(default_factory=dict, repr=False)
+    _told: dict[str, float] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def run_of(self, sync: str) -> str:
@@ -83,16 +85,21 @@ class Windows:
             window.events += events
             window.busy += seconds
 
-    def due(self, age: float) -> list[str]:
-        """The syncs whose window is older than `age` seconds."""
+    def due(self, every: float) -> list[str]:
+        """The syncs that did something and were not told of for `every` seconds: first work soon, the rest together."""
         now = time.monotonic()
         with self._lock:
-            return [sync for sync, window in self._open.items() if now - window.begun >= age]
+            return [
+                sync
+                for sync, window in self._open.items()
+                if now - self._told.get(sync, float("-inf")) >= every and now - window.begun >= min(every, SOON)
+            ]
 
     def tell(self, spec: SyncSpec) -> None:
         """Closes the sync's window: seals its outcomes, stores its report, tells Dagster."""
         with self._lock:
             window = self._open.pop(spec.name, None)
+            self._told[spec.name] = time.monotonic()
         if window is None or not window.events:
             return
         with self.database.connection() as connection:

@@ -128,8 +128,8 @@ class Worker:
                 beaten = self.clock()
                 queue.renew(self.session.database, self.worker_id)
                 self._bury()
-                self._tell(self.windows.due(TOLD_EVERY))
                 self._prepare()
+            self._tell(self.windows.due(TOLD_EVERY))
             self._stopping.wait(0.2)
 
     def _prepare(self) -> None:

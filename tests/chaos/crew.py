@@ -30,6 +30,7 @@ class Crew:
     world: World
     logs: Path
     port: int = field(default_factory=free_port)
+    database_url: str = ""
     killed: int = 0
     _running: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -97,14 +98,14 @@ class Crew:
 
     def waiting(self) -> int:
         """How many queue rows are not done."""
-        with psycopg.connect(self.world.database_url) as state:
+        with psycopg.connect(self.database_url or self.world.database_url) as state:
             row = state.execute("SELECT count(*) FROM sync.queue WHERE state = 'waiting'").fetchone()
         assert row is not None
         return int(row[0])
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of the state."""
-        with psycopg.connect(self.world.database_url) as state:
+        with psycopg.connect(self.database_url or self.world.database_url) as state:
             return state.execute(query.encode(), parameters).fetchall()
 
     def quiet(self, seconds: float = 120) -> None:

@@ -14,6 +14,7 @@ import pytest
 from sync_platform.home import Home
 from sync_platform.sandbox.server import SandboxProcess
 from sync_platform.state import server
+from tests.chaos.crew import Crew
 from tests.chaos.scenes import assert_agreed, assert_settled, fault, until_held
 from tests.world import ROOT, SYNC, World
 
@@ -62,3 +63,27 @@ def test_a_server_killed_during_a_run_costs_nothing(own_server: World, kind: str
     else:
         assert '"mend": "' in out, out + err
     assert_settled(own_server, contacts=105)
+
+
+def test_a_server_killed_under_gateway_and_worker_loses_no_event(own_server: World, tmp_path: Path) -> None:
+    own_server.seed_leads(20)
+    assert own_server.run().code == 0
+    crew = Crew(own_server, tmp_path / "logs")
+    try:
+        crew.gateway()
+        crew.listen()
+        crew.start("worker")
+        ids = [lead["id"] for lead in own_server.records("salesforce/Lead")]
+        for turn in range(12):
+            edits = [{"id": one, "fields": {"Company": f"Company {turn:06d}"}} for one in ids]
+            own_server.edit("salesforce/Lead", *edits)
+            if turn == 3:
+                kill_server(own_server)
+                assert own_server.cli("sql", "SELECT 1").code == 0, "any command starts it again"
+            time.sleep(0.2)
+        crew.database_url = server.running_url(Home(own_server.home)) or ""
+        own_server.control.post("clock", {"advance_seconds": 600})  # the vendor repeats what was not acknowledged
+        crew.quiet()
+        assert_agreed(own_server, contacts=20)
+    finally:
+        crew.stop()
