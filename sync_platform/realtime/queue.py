@@ -159,12 +159,16 @@ def release(
         connection.execute(_RELEASE, told)
 
 
-def renew(database: Database, worker: str) -> None:
-    """Extends the leases of everything this worker has claimed, and says that it lives."""
+def renew(database: Database, worker: str, batches: Sequence[str]) -> None:
+    """Extends the leases of the batches this worker is busy with, and says that it lives.
+
+    What it claimed and lost sight of is not renewed: it comes back when its lease runs out.
+    """
     with database.connection() as connection:
         connection.execute(
-            "UPDATE sync.queue SET lease_until = now() + make_interval(secs => %s) WHERE owner = %s",
-            (LEASE_SECONDS, worker),
+            """UPDATE sync.queue SET lease_until = now() + make_interval(secs => %s)
+               WHERE owner = %s AND plan_id = ANY(%s::uuid[])""",
+            (LEASE_SECONDS, worker, list(batches)),
         )
         connection.execute("UPDATE sync.workers SET seen_at = now() WHERE worker_id = %s", (worker,))
 

@@ -62,6 +62,7 @@ class Worker:
     _lost: threading.Event = field(default_factory=threading.Event, repr=False)
     _wake: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0), repr=False)
     _failing: dict[str, bool] = field(default_factory=dict, repr=False)
+    _busy: set[str] = field(default_factory=set, repr=False)
     _circuits: Mapping[str, bool] = field(default_factory=dict, repr=False)
     _looked: float = float("-inf")  # when the circuits were read
 
@@ -126,7 +127,7 @@ class Worker:
         while not self._over:
             if self.clock() - beaten >= BEAT_SECONDS:
                 beaten = self.clock()
-                queue.renew(self.session.database, self.worker_id)
+                queue.renew(self.session.database, self.worker_id, list(self._busy))
                 self._bury()
                 self._prepare()
             self._tell(self.windows.due(TOLD_EVERY))
@@ -167,6 +168,9 @@ class Worker:
             except SyncError as error:
                 self.say(f"worker: {error}")
                 self._lost.wait(POLL_SECONDS)
+            except Exception:  # the edge of the thread, which must go on; its events come back with their lease
+                self.say(traceback.format_exc())
+                self._lost.wait(POLL_SECONDS)
             self._wake.acquire(timeout=POLL_SECONDS)
             while self._wake.acquire(blocking=False):  # one look answers every call so far
                 pass
@@ -182,8 +186,12 @@ class Worker:
         batch = queue.claim(self.session.database, self.worker_id, ready, 1 if trial else BATCH_EVENTS)
         if batch is None:
             return False
-        crash_point("event_claimed")
-        self._handle(specs[batch.sync], batch)
+        self._busy.add(batch.plan_id)
+        try:
+            crash_point("event_claimed")
+            self._handle(specs[batch.sync], batch)
+        finally:
+            self._busy.discard(batch.plan_id)
         return True
 
     def _standing(self) -> Mapping[str, bool]:

@@ -107,3 +107,18 @@ def test_an_outage_is_not_counted_as_a_try(office: Office) -> None:
     batch = claim(office, ONE)
     assert batch is not None
     assert batch.attempts == {"a": 1}
+
+
+def test_only_what_a_worker_is_busy_with_keeps_its_lease(office: Office) -> None:
+    for key in ("a", "b"):
+        office.event(key)
+    first, lost = claim(office, ONE, limit=1), claim(office, ONE, limit=1)
+    assert first is not None
+    assert lost is not None
+    office.rows("UPDATE sync.queue SET lease_until = now() - interval '1 second' RETURNING 1")
+    queue.renew(office.database, ONE, [first.plan_id])
+    with registered(office.database, ONE):
+        office.worker(worker_id=OTHER)._bury()
+    again = claim(office, OTHER)
+    assert again is not None
+    assert again.keys == lost.keys == ["b"]
