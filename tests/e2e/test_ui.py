@@ -61,6 +61,7 @@ class Installed:
     sandbox_port: int
     gateway_port: int
     services: list[dict[str, Any]] = field(default_factory=list)
+    webhooks: list[dict[str, Any]] = field(default_factory=list)
     decoy: subprocess.Popen[bytes] | None = None
 
     @property
@@ -172,8 +173,14 @@ def tick(ui: Installed, job: str, cron: str) -> None:
 
 @pytest.fixture(scope="module")
 def first(ui: Installed) -> dict[str, Any]:
-    """The report of the first run, of 12 leads one of which has no e-mail; no schedule's tick can disturb it."""
+    """The report of the first run, of 12 leads one of which has no e-mail; no schedule's tick can disturb it.
+
+    The webhooks that `up` set up are off until the test about them: these tests are about runs.
+    """
     stop_schedules(ui)
+    ui.webhooks = ui.control.get("webhooks")["webhooks"]
+    for one in ui.webhooks:
+        assert ui.control.call("DELETE", "webhooks", {"system": one["system"]})["removed"] == 1
     body = {"system": "salesforce", "stream": "Lead", "count": 12, "options": {"missing": {"Email": 1}}}
     ui.control.post("seed", body)
     done = ui.cli("run", SYNC, "--json")
@@ -184,7 +191,7 @@ def first(ui: Installed) -> dict[str, Any]:
 
 def test_up_started_everything_and_a_second_up_says_so(ui: Installed) -> None:
     by_name = {one["name"]: one for one in ui.services}
-    assert list(by_name) == ["postgresql", "sandbox", "gateway", "dagster-ui", "dagster-daemon"]
+    assert list(by_name) == ["postgresql", "sandbox", "gateway", "worker", "dagster-ui", "dagster-daemon"]
     assert all(psutil.pid_exists(one["pid"]) and one["state"] == "running" for one in by_name.values())
     assert by_name["dagster-ui"]["url"] == f"http://127.0.0.1:{ui.port}"
     assert by_name["gateway"]["url"] == f"http://127.0.0.1:{ui.gateway_port}"
@@ -340,6 +347,36 @@ def test_a_run_that_was_killed_is_marked_failed_by_the_next(ui: Installed, first
     assert ui.run_status(killed) == "FAILURE"
 
 
+def test_an_edit_reaches_the_target_by_its_webhook_and_the_ui_shows_it(ui: Installed, first: dict[str, Any]) -> None:
+    assert {one["system"] for one in ui.webhooks} == {"salesforce", "hubspot"}
+    for one in ui.webhooks:
+        ui.control.post("webhooks", {"system": one["system"], "target_url": one["target_url"]})
+    lead = next(one for one in ui.control.get("records/salesforce/Lead")["records"] if one["fields"]["Email"])
+    ui.control.post("records/salesforce/Lead", [{"id": lead["id"], "fields": {"Company": "By Webhook Ltd"}}])
+    deadline = time.monotonic() + 60
+
+    def companies() -> list[str]:
+        return [one["fields"]["company"] for one in ui.control.get("records/hubspot/contacts")["records"]]
+
+    while "By Webhook Ltd" not in companies():
+        assert time.monotonic() < deadline, (ui.home / "logs" / "worker.log").read_text()[-2000:]
+        time.sleep(0.1)
+
+    def told() -> dict[str, Any]:
+        (last,) = ui.assets()[f"{SYNC}/delivered"]["assetMaterializations"]
+        entries = {one["label"]: one for one in last["metadataEntries"]}
+        return dict(json.loads(entries["report"]["jsonString"]))
+
+    while told()["lane"] != "realtime":
+        assert time.monotonic() < deadline + 30, told()
+        time.sleep(0.5)
+    report = told()
+    assert report["sync_summary"]["updated"] >= 1
+    assert report["events"] >= 1
+    assert set(report["latency_ms"]) == {"p50", "p95", "p99", "max"}
+    assert ui.cli("report", SYNC, "--json").json == report
+
+
 def test_down_stops_everything_that_was_started_and_nothing_else(ui: Installed) -> None:
     ui.decoy = subprocess.Popen([sys.executable, "-c", "input()"], env=ui.environment(), stdin=subprocess.PIPE)
     postgres, *others = (one["pid"] for one in ui.services)
@@ -349,6 +386,7 @@ def test_down_stops_everything_that_was_started_and_nothing_else(ui: Installed) 
     assert ui.cli("down", "--json").json["stopped"] == [
         "sandbox",
         "gateway",
+        "worker",
         "dagster-ui",
         "dagster-daemon",
         "postgresql",
