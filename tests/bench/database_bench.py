@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.bench import customers, peers
 from tests.bench.measure import Measured, Series
-from tests.bench.ours import Ours, write_project, wrong_with
+from tests.bench.ours import Ours, steps_of, write_project, wrong_with
 from tests.private_postgres import PrivateServer
 
 WORKS = ("first load", "nothing changed", "1 % changed")
@@ -98,3 +98,4 @@ def _ours(bench: _Bench, ours: Ours, target: str, step: str, applied: int) -> No
     failed = f"the run on an empty table: exit {empty.code}: {empty.output.strip()[-300:]}" if empty.code else None
     wrong = failed or wrong_with(ours, measured, rows=bench.rows, changed=applied) or bench.compare(target)
     bench.note(OURS, step, measured, wrong, empty=empty.seconds)
+    bench.series[OURS, step].steps.append(steps_of(ours))

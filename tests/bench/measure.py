@@ -103,6 +103,7 @@ class Series:
     runs: list[Measured]
     invalid: str | None = None
     empty: list[float] = field(default_factory=list)  # seconds of runs on an empty table, one beside each run
+    steps: list[dict[str, float]] = field(default_factory=list)  # of each run, as its report tells them
 
     @property
     def seconds(self) -> float:

@@ -123,6 +123,14 @@ def write_project(folder: Path) -> None:
         path.write_text(text, encoding="utf-8")
 
 
+def steps_of(ours: Ours) -> dict[str, float]:
+    """Seconds by step of the last run of `copy_customers`, from its report."""
+    found = ours.sql("SELECT report FROM sync.reports WHERE sync = 'copy_customers' ORDER BY finished_at DESC LIMIT 1")
+    report = found[0]["report"] if found else {}
+    told = json.loads(report) if isinstance(report, str) else report
+    return {step: float(seconds) for step, seconds in told.get("performance", {}).get("seconds_by_step", {}).items()}
+
+
 def wrong_with(ours: Ours, measured: Measured, *, rows: int, changed: int) -> str | None:
     """Why a finished run of `copy_customers` does not count: links and outcomes must match what was done."""
     if measured.code != 0:

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 import platform
 from collections.abc import Sequence
+from statistics import median
 
 import psutil
 
@@ -61,6 +62,7 @@ def markdown(found: Sequence[Series], command: str, rows: int, records: int, loa
             f"| {series.work} | {series.tool.replace('|', chr(92) + '|')} | {seconds} | {runs} | {engine} "
             f"| {series.peak / 2**20:.0f} MB | {ratio} |"
         )
+    lines += _steps([series for series in found if series.steps])
     lines += ["", "| promise | kept |", "|---|---|"]
     for work, (promise, rival) in _BARS.items():
         mine = next((s for s in found if s.work == work and s.tool == OURS), None)
@@ -77,6 +79,20 @@ def markdown(found: Sequence[Series], command: str, rows: int, records: int, loa
         "",
     ]
     return "\n".join(lines)
+
+
+def _steps(series: Sequence[Series]) -> list[str]:
+    """Where our own time goes: medians of what each run's report says, and of what is left of its wall clock."""
+    if not series:
+        return []
+    names = list(series[0].steps[0])
+    head = "".join(f" {name} |" for name in ("start and end", *names))
+    lines = ["", f"| seconds by step of sync-platform |{head}", "|---|" + "---|" * (len(names) + 1)]
+    for one in series:
+        rest = median(run.seconds - sum(steps.values()) for run, steps in zip(one.runs, one.steps, strict=True))
+        told = [median(steps.get(name, 0.0) for steps in one.steps) for name in names]
+        lines.append(f"| {one.work} |" + "".join(f" {seconds:.2f} |" for seconds in (rest, *told)))
+    return lines
 
 
 def into(page: str, section: str, table: str) -> str:

@@ -55,6 +55,13 @@ def test_an_empty_table_is_read_completely_with_its_columns(sql: psycopg.Connect
     assert ids(drain(postgres, "people", page.position)[0]) == [1]
 
 
+def test_a_table_is_empty_until_it_holds_a_row(sql: psycopg.Connection, postgres: Postgres) -> None:
+    sql.execute(PEOPLE)
+    assert postgres.is_empty("people")
+    sql.execute("INSERT INTO people VALUES (1)")
+    assert not postgres.is_empty("people")
+
+
 def test_nothing_changed_reads_nothing_although_all_rows_tie(sql: psycopg.Connection, postgres: Postgres) -> None:
     sql.execute(PEOPLE)
     sql.execute("INSERT INTO people SELECT g, 'x', '2024-05-01Z' FROM generate_series(1, 500) g")

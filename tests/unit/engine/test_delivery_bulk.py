@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Sequence
 
+import pyarrow as pa
+import pytest
+from pydantic import PrivateAttr
+
+from sync_platform.engine import bulk, desired
 from sync_platform.engine.spec import Endpoint, ErrorHandling
 from sync_platform.errors import AccessError
 from sync_platform.state.database import Database
@@ -116,3 +121,64 @@ def test_two_syncs_of_one_record_share_its_identity(workshop: Workshop, fresh_st
     workshop.run()
     assert list(workshop.shelf.rows) == [target]
     assert workshop.links() == {"l0": target}
+
+
+class Telling(Depot):
+    """A depot that can say whether it is empty, and counts how often it is searched."""
+
+    _searches: int = PrivateAttr(default=0)
+
+    def is_empty(self, stream: str) -> bool:
+        """Whether there is no row."""
+        return not self._rows
+
+    def find(self, stream: str, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:
+        """As the depot."""
+        self._searches += 1
+        return super().find(stream, field, values, fields)
+
+
+def test_a_target_that_says_it_is_empty_is_not_searched_and_one_that_is_not_is(workshop: Workshop) -> None:
+    telling = Telling()
+    workshop.target = telling
+    workshop.leads(2)
+    workshop.run()
+    assert (telling._searches, telling.emails()) == (0, ["l0@x", "l1@x"])
+    with workshop.database.connection() as connection:
+        connection.execute("DELETE FROM sync.links")
+        connection.execute("DELETE FROM sync.pairs")
+        connection.execute("DELETE FROM sync.positions")
+    workshop.run()
+    assert telling._searches == 1
+    assert telling.emails() == ["l0@x", "l1@x"]
+    assert sorted(workshop.links().values()) == sorted(telling.rows)
+
+
+def test_parts_are_delivered_in_their_order_and_a_claim_is_taken_anew(
+    workshop: Workshop, depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desired, "PART_ROWS", 1)
+    monkeypatch.setattr(bulk, "CLAIM_SECONDS", 0.0)
+    workshop.leads(3)
+    report = workshop.run()
+    assert depot.parts == [("create", ["l0"]), ("create", ["l1"]), ("create", ["l2"])]
+    assert report["sync_summary"]["created"] == 3
+    assert sorted(workshop.links().values()) == sorted(depot.rows)
+    assert workshop.rows("SELECT count(*) FROM sync.claims") == [(0,)]
+
+
+def test_what_the_target_has_is_settled_also_when_the_part_after_it_broke_off(
+    workshop: Workshop, depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desired, "PART_ROWS", 1)
+    workshop.spec = a_sync(errors=ErrorHandling(retries=0))
+    workshop.leads(2)
+    planned = workshop.planned()
+    depot.faults[:] = [None, Fault.BUSY]  # type: ignore[list-item]  # nothing happens to the first
+    with pytest.raises(AccessError):
+        workshop.deliver(planned.plan_id)
+    assert list(workshop.links()) == ["l0"]
+    assert workshop.statuses("l0") == ["applied"]
+    assert workshop.position() is None
+    workshop.run()
+    assert depot.emails() == ["l0@x", "l1@x"]
