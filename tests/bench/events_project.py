@@ -147,7 +147,7 @@ def twenty() -> list[Feed]:
 
 
 def _twenty() -> Iterator[Feed]:
-    def simple(name: str, target: str, match: str, shown: str, **fields: str) -> Feed:
+    def simple(name: str, target: str, match: str, shown: str, /, **fields: str) -> Feed:
         rules = "  mapping:\n" + "".join(f"    {field}: {rule}\n" for field, rule in fields.items())
         return _feed(name, "hubspot/contacts", target, match, shown, rules)
 
