@@ -31,7 +31,7 @@ class Percentiles:
     count: int
 
     def __str__(self) -> str:
-        return f"p50 {self.p50:.1f}, p95 {self.p95:.1f}, p99 {self.p99:.1f}, max {self.most:.0f} ms"
+        return f"p50 {self.p50:.1f}, p95 {self.p95:.1f}, p99 {self.p99:.1f}, max {self.most:.0f} ms of {self.count:,}"
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles:
