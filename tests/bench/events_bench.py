@@ -145,7 +145,8 @@ def _d1(options: Options) -> Iterator[Row]:
     rate = count / told["seconds"]
     yield Row(
         name=TITLES["d1"], what=f"{count:,} signed requests of one event each, {LOAD_CONNECTIONS} connections, "
-        "each answered after its commit; every event stored and queued", bar="1,500 events/s", kept=rate >= 1500, others=spent.others,
+        "each answered after its commit; every event stored and queued",
+        bar="1,500 events/s", kept=rate >= 1500, others=spent.others,
         measured=f"{rate:,.0f} events/s, answers p50 {1000 * told['p50']:.1f}, p99 {1000 * told['p99']:.1f} ms; "
         + str(spent),
     )  # fmt: skip

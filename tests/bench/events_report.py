@@ -19,15 +19,15 @@ _NOTE = (
     "the simulated vendor's log (to the end of its millisecond), or what a trigger in PostgreSQL noted. Percentiles "
     "are over single events. Sandbox, gateway, worker and both PostgreSQL servers (durable) share the machine; "
     "webhooks are the simulators' own, signed as the vendor signs. A row is INVALID unless every edit has one event, "
-    "every final value is right, every event is done and no request broke a vendor's rule. *Not shown*: the bar was missed while others used more than "
-    "a tenth of the machine; such figures say how it went, not how fast this is. The command of each line "
-    "is `python -m tests.bench events` with the options shown."
+    "every final value is right, every event is done and no request broke a vendor's rule. *Not shown*: the bar was "
+    "missed while others used more than a tenth of the machine; such figures say how it went, not how fast this is. "
+    "The command of each line is `python -m tests.bench events` with the options shown."
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line. `kept`: whether its bar was (None: it has none, or it is invalid); `others`: their share of the machine.
+    """One line. `kept`: whether its bar was (None: none, or invalid); `others`: their share of the machine.
 
     A bar that was missed on a machine that others used more than a tenth of is neither kept nor missed.
     """
