@@ -19,8 +19,6 @@ from statistics import quantiles
 
 from sync_platform.sandbox.http_post import Answer, Poster
 
-_FIRST_ID = 10_000_000_000  # above every id the simulator draws
-
 
 class Load:
     """So many requests, at most `connections` at a time."""
@@ -30,6 +28,7 @@ class Load:
         self.statuses: Counter[str] = Counter()
         self.seconds: list[float] = []
         self.sent = 0
+        self.first_id = time.time_ns()  # another one in every process, and above every id the simulator draws
 
     async def run(self) -> float:
         """Posts them all; the seconds from the first request to the last answer."""
@@ -43,10 +42,12 @@ class Load:
         return took
 
     def _next(self) -> None:
+        if self.sent == self.count:
+            return
         number, self.sent = self.sent, self.sent + 1
         now = int(time.time() * 1000)
         event = {
-            "eventId": _FIRST_ID + number, "subscriptionId": 1, "portalId": 1, "appId": 1, "occurredAt": now,
+            "eventId": self.first_id + number, "subscriptionId": 1, "portalId": 1, "appId": 1, "occurredAt": now,
             "subscriptionType": "contact.propertyChange", "attemptNumber": 0, "changeSource": "CRM_UI",
             "objectId": int(self.records[number % len(self.records)]), "propertyName": "company",
             "propertyValue": f"Load {number:07d}",
@@ -64,11 +65,9 @@ class Load:
     def _answered(self, answer: Answer, begun: float) -> None:
         self.seconds.append(time.perf_counter() - begun)
         self.statuses[str(answer.status)] += 1
-        if self.sent < self.count:
-            # Not at once: its connection is only given back after this call.
-            asyncio.get_running_loop().call_soon(self._next)
-        elif len(self.seconds) == self.count:
+        if len(self.seconds) == self.count:
             self._over.set()
+        asyncio.get_running_loop().call_soon(self._next)  # not at once: answers would call each other ever deeper
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sync_platform.commands.scaffold import PYPROJECT
@@ -109,6 +109,7 @@ class Feed:
     match: str
     shown: str
     rules: str
+    mode: str = "upsert"
 
     @property
     def yaml(self) -> str:
@@ -119,7 +120,7 @@ class Feed:
             "type: sync_platform.Sync\nattributes:\n"
             f"  source: {{connection: {source}, object: {stream}}}\n"
             f"  target: {{connection: {target}, object: {table}{match}}}\n"
-            f"  mode: upsert\n  first_sync: create\n{self.rules}  frequency: realtime\n"
+            f"  mode: {self.mode}\n  first_sync: create\n{self.rules}  frequency: realtime\n"
         )
 
 
@@ -147,17 +148,16 @@ def twenty() -> list[Feed]:
 
 
 def _twenty() -> Iterator[Feed]:
-    def simple(name: str, target: str, match: str, shown: str, **fields: str) -> Feed:
+    def simple(name: str, target: str, match: str, shown: str, /, **fields: str) -> Feed:
         rules = "  mapping:\n" + "".join(f"    {field}: {rule}\n" for field, rule in fields.items())
         return _feed(name, "hubspot/contacts", target, match, shown, rules)
 
     yield HUBSPOT_TO_SALESFORCE
-    yield simple("to_lead_titles", "salesforce/Lead", "Email", "Title", Email="lower(trim(email))", Title="company",
-                 LastName="lastname", Company="company")  # fmt: skip
+    titles = simple("to_lead_titles", "salesforce/Lead", "Email", "Title", Email="lower(trim(email))", Title="company")
+    yield replace(titles, mode="update")
     yield simple("to_contacts", "salesforce/Contact", "Email", "Department", Email="lower(trim(email))",
                  LastName="lastname", Department="company")  # fmt: skip
-    yield simple("to_contact_titles", "salesforce/Contact", "Email", "Title", Email="lower(trim(email))",
-                 LastName="lastname", Title="company")  # fmt: skip
+    yield replace(titles, name="to_contact_titles", target="salesforce/Contact", mode="update")
     yield simple("to_accounts", "salesforce/Account", "Ext__c", "Name", Ext__c="id", Name="company")
     yield simple("to_campaigns", "salesforce/Campaign", "Ext__c", "Name", Ext__c="id", Name="company")
     yield simple("to_companies", "hubspot/companies", "domain", "name", domain="concat('c', id, '.example.com')",

@@ -19,26 +19,32 @@ _NOTE = (
     "the simulated vendor's log (to the end of its millisecond), or what a trigger in PostgreSQL noted. Percentiles "
     "are over single events. Sandbox, gateway, worker and both PostgreSQL servers (durable) share the machine; "
     "webhooks are the simulators' own, signed as the vendor signs. A row is INVALID unless every edit has one event, "
-    "every final value is right, every event is done and no request broke a vendor's rule. The command of each line "
-    "is `python -m tests.bench events` with the options shown."
+    "every final value is right, every event is done and no request broke a vendor's rule. *Not shown*: the bar was "
+    "missed while others used more than a tenth of the machine; such figures say how it went, not how fast this is. "
+    "The command of each line is `python -m tests.bench events` with the options shown."
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One line. `kept`: whether its bar was; None: it has none, or it is invalid."""
+    """One line. `kept`: whether its bar was (None: none, or invalid); `others`: their share of the machine.
+
+    A bar that was missed on a machine that others used more than a tenth of is neither kept nor missed.
+    """
 
     name: str
     what: str
     measured: str
     bar: str = ""
     kept: bool | None = None
+    others: float = 0.0
 
     def line(self, options: str) -> str:
         """The line of the table."""
         memory = psutil.virtual_memory().total / 2**30
         machine = f"{os.cpu_count()} cores, {memory:.0f} GB, {platform.system()} {platform.machine()}"
-        kept = "" if self.kept is None else "yes" if self.kept else "**no**"
+        missed = "**no**" if self.others <= 0.1 else "not shown"
+        kept = "" if self.kept is None else "yes" if self.kept else missed
         how = f"{dt.date.today():%Y-%m-%d}, `{options}`, {machine}, Python {platform.python_version()}"
         cells = (self.name, self.what, self.measured, self.bar, kept, how)
         return "| " + " | ".join(" ".join(cell.replace("|", "/").split()) for cell in cells) + " |"

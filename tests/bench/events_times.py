@@ -31,7 +31,7 @@ class Percentiles:
     count: int
 
     def __str__(self) -> str:
-        return f"p50 {self.p50:.1f}, p95 {self.p95:.1f}, p99 {self.p99:.1f}, max {self.most:.0f} ms"
+        return f"p50 {self.p50:.1f}, p95 {self.p95:.1f}, p99 {self.p99:.1f}, max {self.most:.0f} ms of {self.count:,}"
 
 
 def percentiles(seconds: Sequence[float]) -> Percentiles:
@@ -110,7 +110,8 @@ def _in_log(world: World, feed: Feed, span: Span) -> dict[int, dt.datetime]:
            WHERE id > %s AND status = 'applied' AND sync = ANY(%s) ORDER BY id""",
         feed.shown, feed.name, span.outcome, [one.name for one in world.feeds if one.target == feed.target],
     ):  # fmt: skip
-        outcomes[target].append((number_of(value) if ours else None) or -1)
+        number = number_of(value) if ours else None
+        outcomes[target].append(-1 if number is None else number)
     at: dict[str, list[dt.datetime]] = defaultdict(list)
     for request in world.sandbox.control.get(f"log?since={span.mark}&system={system}")["requests"]:
         for effect in request["records"]:

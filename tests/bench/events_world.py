@@ -156,9 +156,9 @@ class World:
         """The gateway's address."""
         return f"http://127.0.0.1:{self.port}"
 
-    def worker_pids(self) -> list[int]:
-        """For a profiler."""
-        return [process.pid for process in self._running.get("worker", [])]
+    def pids(self, command: str) -> list[int]:
+        """The running processes of a command."""
+        return [process.pid for process in self._running.get(command, [])]
 
     # -- edits -----------------------------------------------------------------------------------
 
