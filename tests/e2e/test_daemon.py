@@ -5,6 +5,8 @@ No command is called between an event and its write; the sandbox's log is the ju
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,7 +21,7 @@ from sync_platform.home import Home
 from sync_platform.realtime import queue
 from sync_platform.state import server
 from sync_platform.state.database import Database, open_state
-from tests.e2e.test_ui import REPOSITORY, Installed, free_port, stop_schedule
+from tests.e2e.test_ui import REPOSITORY, Installed, free_port, stop_schedules
 from tests.webhook_sink import Sink
 from tests.world import SYNC
 
@@ -63,18 +65,23 @@ def sink() -> Iterator[Sink]:
 
 @pytest.fixture(scope="module")
 def up(tmp_path_factory: pytest.TempPathFactory, sink: Sink) -> Iterator[Watched]:
-    """`up --sandbox` with the reference sync telling `ops`; its schedule is off, so that only sensors start runs."""
+    """`up --sandbox` with the reference sync telling `ops`.
+
+    No schedule ticks, no webhook is sent and no worker works, so that only sensors start anything.
+    """
     folder = tmp_path_factory.mktemp("daemon")
     write_project(folder / "project")
     file = folder / "project" / "assets" / SYNC / "defs.yaml"
     text = file.read_text().replace("errors: {retries: 5}", "errors: {retries: 0, alert: [ops]}\n  max_lag: 10")
     assert "max_lag" in text
     file.write_text(text)
-    made = Watched(folder / "home", free_port(), free_port(), project=folder / "project", alert=sink.url)
+    made = Watched(folder / "home", free_port(), free_port(), free_port(), project=folder / "project", alert=sink.url)
     try:
-        done = made.cli("up", "--sandbox", "--port", str(made.port), "--sandbox-port", str(made.sandbox_port), "--json")
-        assert done.code == 0, done.err
-        stop_schedule(made)
+        made.start()
+        stop_schedules(made)
+        made.without_webhooks()
+        (worker,) = (one["pid"] for one in made.services if one["name"] == "worker")
+        os.kill(worker, signal.SIGTERM)
         yield made
     finally:
         made.cli("down")
@@ -135,10 +142,11 @@ def test_with_a_living_worker_the_ticks_say_that_it_works(up: Watched, state: Da
     with state.connection() as connection:
         connection.execute("INSERT INTO sync.workers (worker_id, host, pid) VALUES (%s, 'here', 7)", (worker,))
     store(state, "00Q000000000001", waited=40)
-    assert queue.claim(state, worker, [SYNC], 10) is not None
+    batch = queue.claim(state, worker, [SYNC], 10)
+    assert batch is not None
 
     def said() -> bool:
-        queue.renew(state, worker)
+        queue.renew(state, worker, [batch.plan_id])
         return up.skipped(f"{SYNC}_backlog")[0] == "a worker is alive and works on it: here (pid 7)"
 
     eventually(said, lambda: up.ticks(f"{SYNC}_backlog"))
@@ -150,7 +158,7 @@ def test_with_a_living_worker_the_ticks_say_that_it_works(up: Watched, state: Da
 def test_failed_runs_and_a_stale_source_each_reach_the_webhook_once_per_change(
     up: Watched, state: Database, sink: Sink
 ) -> None:
-    bad = [lead(up, f"Nowhere {n}", None) for n in range(3)]
+    bad = [lead(up, f"Nowhere {n}", None) for n in range(12)]
     for _ in range(2):
         assert up.cli("run", SYNC, "--json").code == 4  # most records are invalid: the guard blocks
     with state.connection() as connection:
@@ -173,6 +181,5 @@ def quiet(up: Watched) -> None:
     nothing = "nothing changed since it was last told"
     eventually(
         lambda: all(up.skipped(name)[0] == nothing for name in names),
-        60,
         lambda: [up.skipped(name)[:3] for name in names],
     )

@@ -89,6 +89,20 @@ class Installed:
         )
         return Answer(done.returncode, done.stdout, done.stderr)
 
+    def start(self) -> None:
+        """`up --sandbox` on ports of its own."""
+        ports = {"--port": self.port, "--sandbox-port": self.sandbox_port, "--gateway-port": self.gateway_port}
+        options = [part for option, port in ports.items() for part in (option, str(port))]
+        up = self.cli("up", "--sandbox", *options, "--json")
+        assert up.code == 0, up.err
+        self.services = up.json["services"]
+
+    def without_webhooks(self) -> None:
+        """Turns the webhooks off that `up` set up; `webhooks` remembers them."""
+        self.webhooks = self.control.get("webhooks")["webhooks"]
+        for one in self.webhooks:
+            assert self.control.call("DELETE", "webhooks", {"system": one["system"]})["removed"] == 1
+
     def ask(self, query: str, **variables: Any) -> Any:
         """The data of a GraphQL answer without errors."""
         body = {"query": query, "variables": variables}
@@ -140,11 +154,7 @@ def ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     """`up --sandbox` with everything it starts, and `down` at the end."""
     made = Installed(tmp_path_factory.mktemp("ui") / "home", free_port(), free_port(), free_port())
     try:
-        ports = {"--port": made.port, "--sandbox-port": made.sandbox_port, "--gateway-port": made.gateway_port}
-        options = [part for option, port in ports.items() for part in (option, str(port))]
-        up = made.cli("up", "--sandbox", *options, "--json")
-        assert up.code == 0, up.err
-        made.services = up.json["services"]
+        made.start()
         yield made
     finally:
         if made.decoy is not None:
@@ -178,9 +188,7 @@ def first(ui: Installed) -> dict[str, Any]:
     The webhooks that `up` set up are off until the test about them: these tests are about runs.
     """
     stop_schedules(ui)
-    ui.webhooks = ui.control.get("webhooks")["webhooks"]
-    for one in ui.webhooks:
-        assert ui.control.call("DELETE", "webhooks", {"system": one["system"]})["removed"] == 1
+    ui.without_webhooks()
     body = {"system": "salesforce", "stream": "Lead", "count": 12, "options": {"missing": {"Email": 1}}}
     ui.control.post("seed", body)
     done = ui.cli("run", SYNC, "--json")
