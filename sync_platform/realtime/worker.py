@@ -90,14 +90,26 @@ class Worker:
 
     def drain(self, syncs: Iterable[str] | None = None) -> int:
         """Delivers what waits now (of these syncs) in this thread and returns; how many batches."""
-        done = 0
+        done, over = 0, threading.Event()
         with registered(self.session.database, self.worker_id):
             self._bury()
-            chosen = set(syncs) if syncs is not None else None
-            while self._step(chosen):
-                done += 1
+            keeper = threading.Thread(target=self._keep_leases, args=(over,), daemon=True)
+            keeper.start()
+            try:
+                chosen = set(syncs) if syncs is not None else None
+                while self._step(chosen):
+                    done += 1
+            finally:
+                over.set()
+                keeper.join()
         self._tell(self.windows.due(0.0))
         return done
+
+    def _keep_leases(self, over: threading.Event) -> None:
+        """Renews what a drain is busy with; a state that is away fails the drain itself."""
+        while not over.wait(BEAT_SECONDS):
+            with contextlib.suppress(SyncError):
+                queue.renew(self.session.database, self.worker_id, list(self._busy))
 
     # -- the process -----------------------------------------------------------------------------
 

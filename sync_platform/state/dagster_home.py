@@ -24,6 +24,7 @@ run_coordinator:
   class: QueuedRunCoordinator
   config:
     max_concurrent_runs: 10
+    dequeue_interval_seconds: 1
 
 run_launcher:
   module: dagster.core.launcher
