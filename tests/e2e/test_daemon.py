@@ -21,7 +21,8 @@ from sync_platform.home import Home
 from sync_platform.realtime import queue
 from sync_platform.state import server
 from sync_platform.state.database import Database, open_state
-from tests.e2e.test_ui import REPOSITORY, Installed, free_port, stop_schedules
+from tests.e2e.installed import REPOSITORY, Installed, stop_schedules
+from tests.private_postgres import free_port
 from tests.webhook_sink import Sink
 from tests.world import SYNC
 

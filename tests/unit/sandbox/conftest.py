@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from hubspot_client import HubSpotClient, fresh, hubspot_client
 from salesforce_client import SalesforceClient, renewed, salesforce
+from webhook_receiver import Receiver, receiver
 
 
 @pytest.fixture(scope="module")
@@ -34,3 +35,10 @@ def org(shared: SalesforceClient) -> Iterator[SalesforceClient]:
     """The module's Salesforce org, emptied."""
     with renewed(shared) as client:
         yield client
+
+
+@pytest.fixture
+def inbox() -> Iterator[Receiver]:
+    """A receiver of webhooks."""
+    with receiver() as server:
+        yield server
