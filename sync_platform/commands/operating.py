@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -60,6 +61,8 @@ def worker(
 ) -> None:
     """Deliver events as they arrive; SIGTERM finishes what is under way first. Several workers may run."""
     with answering(json):
+        # a batch is a handful of rows: handing them to a pool of threads costs more than working on them
+        os.environ.setdefault("POLARS_MAX_THREADS", "1")
         from sync_platform.commands.working import work
 
         work(project_of(project), concurrency)
