@@ -255,6 +255,7 @@ def test_an_absolute_address_of_another_host_is_refused() -> None:
 
 def test_secrets_and_query_strings_appear_in_no_error_and_no_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
+    caplog.set_level(logging.DEBUG, "urllib3")  # a vendor's SDK, once imported, leaves it at WARNING
     secret = "s3cr3t-app-secret"
     token = StaticToken("pat-token-123")
     with serving([Reply(status=400, data={"echo": secret, "token": "pat-token-123"})]) as server:
