@@ -139,7 +139,8 @@ class Lane:
             if mates:
                 marked = self.judge.mark(self.con, self._rows([*records.values(), *mates]), now)
         judged = self.judge.judge(self.con, marked)
-        mapped = self.mapping.apply(judged.wanted, self._lookups(judged.wanted))
+        wanted = judged.wanted.drop(self._absent(list(records.values())))
+        mapped = self.mapping.apply(wanted, self._lookups(wanted))
         checked = validate(mapped, self.contract, required=self.mapping.required)
         refused = mapped.join(checked.invalid.select(KEY).unique(), on=KEY, how="semi")
         invalid = with_payload(refused, checked.invalid) if refused.height else None
@@ -178,6 +179,11 @@ class Lane:
         frame = pl.from_arrow(rows_of(told, self.used))
         assert isinstance(frame, pl.DataFrame)
         return frame
+
+    def _absent(self, records: Sequence[Observed]) -> list[str]:
+        """The fields that some record of the batch was not told: absent is not null, so nothing is sent for them."""
+        alive = [one.values for one in records if not one.deleted]
+        return [name for name in self.used.names if any(name not in values for values in alive)]
 
     def _lookups(self, wanted: pl.DataFrame) -> Mapping[str, pl.DataFrame]:
         if not any(isinstance(rule, Lookup) for rule in self.spec.mapping.values()):

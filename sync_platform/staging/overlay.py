@@ -59,7 +59,8 @@ def newer_than_staging(con: duckdb.DuckDBPyConnection, db: Database, connection:
         with db.connection() as own:
             own.execute(_FORGET, (keys, cursors, read_ats, connection, stream))
     old = {row[0] for row in caught_up}
-    newer = [row for row in found if row[0] not in old]
+    # a row that was not told every staged field cannot stand in for the staged one: absent is not null
+    newer = [row for row in found if row[0] not in old and (row[2] or row[1].keys() >= set(schema.names))]
     return rows_of(newer, schema) if newer else None
 
 

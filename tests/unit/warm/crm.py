@@ -33,6 +33,7 @@ class Crm(Connector):
     _rows: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
     _reads: list[list[str]] = PrivateAttr(default_factory=list)
     _away: list[int] = PrivateAttr(default_factory=lambda: [0])
+    _hidden: set[str] = PrivateAttr(default_factory=set)
 
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -43,6 +44,11 @@ class Crm(Connector):
     def reads(self) -> list[list[str]]:
         """The ids of every call of `get`."""
         return self._reads
+
+    @property
+    def hidden(self) -> set[str]:
+        """The fields our user may not see any more."""
+        return self._hidden
 
     def fail(self, times: int) -> None:
         """The next calls find nobody at home."""
@@ -94,4 +100,5 @@ class Crm(Connector):
         raise AssertionError("a source was written to")
 
     def _table(self, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-        return pa.table({f.name: pa.array([row[f.name] for row in rows], f.type) for f in FIELDS})
+        shown = [f for f in FIELDS if f.name not in self._hidden]
+        return pa.table({f.name: pa.array([row[f.name] for row in rows], f.type) for f in shown})

@@ -35,7 +35,6 @@ class Office:
     more: list[SyncSpec] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     reports: list[dict[str, Any]] = field(default_factory=list)
-    now: float = 0.0
 
     def __post_init__(self) -> None:
         self.lake = Lake(self.database)

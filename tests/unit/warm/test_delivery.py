@@ -221,3 +221,29 @@ def test_a_lost_answer_to_a_create_is_looked_up_and_nothing_is_doubled(office: O
     office.work(2)
     assert office.shelf.emails() == ["a@x"]
     assert office.queue() == [("l1", "done", "applied")]
+
+
+def test_a_field_the_source_hides_is_left_alone_in_the_target_by_events_and_by_plans(office: Office) -> None:
+    office.crm.put("l1", "a@x", "Ada", at=NOON)
+    office.stage()
+    office.batch.run()
+    office.crm.hidden.add("Name")
+    office.crm.put("l1", "new@x", "Ada", at=NOON + dt.timedelta(seconds=1))
+    office.event("l1")
+    office.work()
+    assert names(office) == {"new@x": "Ada"}, "absent is not null"
+    office.stage()
+    office.batch.run()
+    assert names(office) == {"new@x": "Ada"}
+
+
+def test_a_row_that_was_not_told_whole_does_not_stand_in_for_the_staged_one(office: Office) -> None:
+    office.crm.put("l1", "a@x", "Ada", at=NOON)
+    office.stage()
+    office.batch.run()
+    office.crm.hidden.add("Name")
+    office.crm.put("l1", "a@x", "Ada", at=NOON + dt.timedelta(seconds=1))
+    office.event("l1")
+    office.work()
+    planned = office.batch.planned()
+    assert set(office.batch.ops(planned).values()) <= {"skip"}
