@@ -162,7 +162,9 @@ class Watched:
         if event.kind != "updated" or not event.fields:
             return None
         cursor = self.stream.cursor.field if self.stream.cursor else None
-        told = [(name, value) for name, value in event.fields.items() if name != cursor]
+        # a vendor that keeps no difference between empty text and nothing reads back as null what an event calls ''
+        empty = "" if self.stream.empty_is_null else None
+        told = [(name, None if value == empty else value) for name, value in event.fields.items() if name != cursor]
         usable = all(
             name not in self.types or (pa.types.is_string(self.types[name]) and isinstance(value, str | None))
             for name, value in told

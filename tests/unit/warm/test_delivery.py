@@ -247,3 +247,12 @@ def test_a_row_that_was_not_told_whole_does_not_stand_in_for_the_staged_one(offi
     office.work()
     planned = office.batch.planned()
     assert set(office.batch.ops(planned).values()) <= {"skip"}
+
+
+def test_a_field_an_event_calls_empty_is_null_as_it_reads_back(office: Office) -> None:
+    office.crm.put("l1", "a@x", "Ada", at=NOON)
+    office.event("l1", "created")
+    office.work()
+    office.event("l1", fields={"Name": ""}, at=NOON + dt.timedelta(seconds=1))
+    office.work()
+    assert names(office) == {"a@x": None}
