@@ -106,9 +106,9 @@ def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact
 def _settle_the_rest(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles) -> Iterator[pl.DataFrame]:
     """Rows that need no call: new links of equal records, held rows, dead letters of the contract."""
     for linked in files.chosen("changes", (pl.col("_op") == str(Op.SKIP)) & pl.col("_relink")):
-        _settle(session, spec, plan, _without_call(linked, Status.NOOP), outcomes=False)
+        _settle(session, spec, plan, without_call(linked, Status.NOOP), outcomes=False)
     for held in files.chosen("changes", pl.col("_op") == str(Op.HOLD)):
-        yield _settle(session, spec, plan, _without_call(held, Status.HELD))
+        yield _settle(session, spec, plan, without_call(held, Status.HELD))
     for invalid in files.parts("invalid"):
         yield _settle(session, spec, plan, contract_failures(invalid, spec))
 
@@ -124,7 +124,8 @@ def contract_failures(invalid: pl.DataFrame, spec: SyncSpec) -> pl.DataFrame:
     ).cast(SETTLED)  # fmt: skip
 
 
-def _without_call(rows: pl.DataFrame, status: Status) -> pl.DataFrame:
+def without_call(rows: pl.DataFrame, status: Status) -> pl.DataFrame:
+    """Changes that need no call (see `planning`), as they are settled."""
     nothing = pl.lit(None, dtype=pl.String)
     return rows.select(
         source_key="_key", target_id="_target_id", op="_op", status=pl.lit(str(status)), fields=nothing, field=nothing,

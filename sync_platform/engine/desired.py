@@ -207,14 +207,14 @@ def _write_desired(
                 frame = frame.with_columns(
                     _changed=(pl.col("_seq") > since) | (pl.col("_changed") & ~pl.col("_key").is_in(asked))
                 )
-            mapped = mapping.apply(frame, _lookups(con, spec, mapping, frame))
+            mapped = mapping.apply(frame, looked_up(con, spec, mapping, frame))
             checked = validate(mapped, contract, required=mapping.required)
             if writing is not None:
                 writing.result()
             writing = writer.submit(files.write, "desired", number, checked.valid)
             if checked.invalid.height:
                 refused = mapped.join(checked.invalid.select("_key").unique(), on="_key", how="semi")
-                files.write("invalid", number, _with_payload(refused, checked.invalid))
+                files.write("invalid", number, with_payload(refused, checked.invalid))
                 counts["invalid"] += refused.height
             counts["desired"] += mapped.height
             counts["cells_filled"] += checked.cells_filled
@@ -224,7 +224,7 @@ def _write_desired(
     return counts
 
 
-def _with_payload(refused: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:
+def with_payload(refused: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:
     """One row per refused record: its first reason, all reasons as JSON, and the values as JSON."""
     fields = [name for name in refused.columns if not name.startswith("_")]
     told = (
@@ -247,7 +247,7 @@ def _with_payload(refused: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _lookups(
+def looked_up(
     con: duckdb.DuckDBPyConnection, spec: SyncSpec, mapping: CompiledMapping, frame: pl.DataFrame
 ) -> Mapping[str, pl.DataFrame]:
     """For each lookup field, the looked-up rows this frame needs: columns `key`, `value`."""

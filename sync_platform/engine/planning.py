@@ -48,7 +48,7 @@ class Planned:
 
 
 @dataclass
-class _Target:
+class Target:
     """The target side while one plan is made."""
 
     session: Session
@@ -123,12 +123,12 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
     left = pl.concat(list(files.parts("left")))
     with session.lake.connect() as con:
         target = _target(session, spec, row, con, files, left)
-        rules = _rules(spec, target)
+        rules = rules_of(spec, target)
         repeated = _repeated(con, files, spec, target.folded)
         doubtful = dict(unknown)
 
         def write(number: int, path: Path) -> None:
-            files.write("changes", number, _changes(target, pl.read_parquet(path), rules, repeated, doubtful))
+            files.write("changes", number, changes_of(target, pl.read_parquet(path), rules, repeated, doubtful))
 
         # parts know nothing of each other; a staged target is read over a connection they would have to share, though,
         # and of the connectors only those of databases are asked from several threads
@@ -150,7 +150,7 @@ def _target(
     con: duckdb.DuckDBPyConnection,
     files: PlanFiles,
     left: pl.DataFrame,
-) -> _Target:
+) -> Target:
     connector = session.connector(spec.target.connection)
     stream = connector.stream(spec.target.object)
     paths = files.paths("desired")
@@ -160,7 +160,7 @@ def _target(
         else tuple(spec.mapping)
     )
     linked = has_links(session.database, spec)
-    return _Target(
+    return Target(
         session=session,
         spec=spec,
         connector=connector,
@@ -175,7 +175,8 @@ def _target(
     )
 
 
-def _rules(spec: SyncSpec, target: _Target) -> Rules:
+def rules_of(spec: SyncSpec, target: Target) -> Rules:
+    """How this sync's desired rows are compared with the target's."""
     return Rules(
         mode=spec.mode,
         fields=target.fields,
@@ -204,8 +205,8 @@ def _repeated(con: duckdb.DuckDBPyConnection, files: PlanFiles, spec: SyncSpec, 
     ).pl()
 
 
-def _changes(
-    target: _Target,
+def changes_of(
+    target: Target,
     desired: pl.DataFrame,
     rules: Rules,
     repeated: pl.DataFrame,
@@ -235,12 +236,12 @@ def _changes(
     return changes.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base")).pipe(_with_links, links)
 
 
-def _links(target: _Target, keys: Sequence[str]) -> pl.DataFrame:
+def _links(target: Target, keys: Sequence[str]) -> pl.DataFrame:
     found = links_of(target.session.database, target.spec, keys if target.linked else [])
     return found
 
 
-def _equal_to_base(target: _Target, desired: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+def _equal_to_base(target: Target, desired: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """With `compare: links`: desired rows that equal what was last written, so that nothing need be read."""
     if target.compare != "links" or links.is_empty():
         return desired.clear().with_columns(_target_id=pl.lit(None, dtype=pl.String))
@@ -269,7 +270,7 @@ def _with_links(changes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     ).drop("_was")
 
 
-def _write_left(target: _Target, left: pl.DataFrame, rules: Rules, files: PlanFiles) -> None:
+def _write_left(target: Target, left: pl.DataFrame, rules: Rules, files: PlanFiles) -> None:
     """Changes for the records that are not wanted any more."""
     links = _links(target, left["_key"].to_list())
     linked = left.join(links.select("_key", "_target_id"), on="_key")

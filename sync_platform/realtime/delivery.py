@@ -12,14 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import polars as pl
 
-from sync_platform.engine.deliver import ORDER, contract_failures
-from sync_platform.engine.deliver import _without_call as without_call
+from sync_platform.engine.deliver import ORDER, contract_failures, without_call
 from sync_platform.engine.handful import plan_linked
 from sync_platform.engine.judging import Judged
 from sync_platform.engine.lookups import target_rows
-from sync_platform.engine.planning import _changes as changes_of
-from sync_platform.engine.planning import _rules as rules_of
-from sync_platform.engine.planning import _Target as Target
+from sync_platform.engine.planning import Target, changes_of, rules_of
 from sync_platform.engine.reconcile import Rules, plan_left
 from sync_platform.engine.recover import recover
 from sync_platform.engine.rowwise import SUPERSEDED, RowwiseDelivery, id_claim, match_claim

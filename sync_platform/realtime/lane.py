@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pyarrow as pa
 
-from sync_platform.engine.desired import _lookups as looked_up
-from sync_platform.engine.desired import _with_payload as with_payload
-from sync_platform.engine.desired import compiled
+from sync_platform.engine.desired import compiled, looked_up, with_payload
 from sync_platform.engine.judging import Judge
 from sync_platform.engine.lookups import folded_fields
 from sync_platform.engine.spec import Lookup
