@@ -76,6 +76,8 @@ class ControlApi:
         head, *rest = path.split("/")
         if head == "records" and len(rest) == 2:
             return self._records(method, self._system(rest[0]), rest[1], body)
+        if head == "merge" and len(rest) == 2:
+            return self._merge(method, self._system(rest[0]), rest[1], body)
         if path not in {name for _, name in self._routes}:
             raise SandboxError(f"no control endpoint {path!r}", "path", 404)
         handler = self._routes.get((method, path))
@@ -160,6 +162,18 @@ class ControlApi:
         if not isinstance(ids, list) or not all(isinstance(id, str) for id in ids):
             raise SandboxError("ids must be an array of ids", "ids")
         return {"restored": self._system(body.get("system")).bring_back(text(body, "stream"), ids)}
+
+    def _merge(self, method: str, simulator: Simulator, stream: str, body: bytes) -> Body:
+        if method != "POST":
+            raise SandboxError(f"{method} is not a method of merge", "method", 405)
+        wanted = decode(body)
+        if not isinstance(wanted, dict):
+            raise SandboxError("the body must be a JSON object", "body")
+        only(wanted, {"survivor", "merged"})
+        merged = wanted.get("merged")
+        if not isinstance(merged, list) or not merged or not all(isinstance(id, str) for id in merged):
+            raise SandboxError("merged must be an array of ids", "merged")
+        return {"id": simulator.unite(stream, text(wanted, "survivor"), merged)}
 
     # ---- faults
 

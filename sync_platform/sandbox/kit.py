@@ -244,6 +244,10 @@ class Simulator(abc.ABC):
         """Takes a deletion back as a person in the vendor's UI. Raises SandboxError."""
         raise SandboxError(f"the {self.system} simulator restores no records", "system", 501)
 
+    def merge(self, stream: str, survivor: str, merged: Sequence[str]) -> str:
+        """Merges records into another as a person in the vendor's UI; the id that remains. Raises SandboxError."""
+        raise SandboxError(f"the {self.system} simulator merges no records", "system", 501)
+
     def invalid_value(self, stream: str, field: str) -> Any:
         """A value of the field that no contract would accept, as legacy data holds it."""
         return "not an address at example" if "mail" in field.lower() else "\u0007"
@@ -360,6 +364,12 @@ class Simulator(abc.ABC):
             for id in ids:
                 self.restore(stream, id)
         return len(ids)
+
+    def unite(self, stream: str, survivor: str, merged: Sequence[str]) -> str:
+        """POST merge, all or nothing; the id that remains."""
+        self.store(stream)
+        with self._person_at_work():
+            return self.merge(stream, survivor, merged)
 
     @contextlib.contextmanager
     def _person_at_work(self) -> Iterator[None]:

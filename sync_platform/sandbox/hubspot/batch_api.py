@@ -74,7 +74,7 @@ def read(exchange: Exchange) -> Answer:
     outcome = Outcome()
     found: dict[str, Record] = {}
     for item in inputs(body, "read"):
-        record = exchange.records.find(by, str(item.id), archived=archived)
+        record = exchange.records.find(by, str(item.id), archived=archived, habit="merged_id_answers_batches")
         if record is None:
             outcome.missing.append(item)
         else:

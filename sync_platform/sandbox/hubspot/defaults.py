@@ -118,6 +118,7 @@ lastname|Last Name|string|text|
 email|Email|string|text|u
 hs_additional_emails|Additional email addresses|string|text|r
 hs_email_domain|Email Domain|string|text|r
+hs_calculated_merged_vids|Merged vids with timestamps of a contact|string|text|r
 lastmodifieddate|Last Modified Date|datetime|date|r
 company|Company Name|string|text|
 jobtitle|Job Title|string|text|

@@ -11,6 +11,7 @@ _SEARCH: Final = "https://developers.hubspot.com/docs/api-reference/latest/crm/s
 _TRACE: Final = "measured in a recorded trace of the live API (companies, 266 exchanges, 2022)"
 _OBJECTS: Final = "https://developers.hubspot.com/docs/api-reference/latest/crm/objects/objects/guide"
 _WEBHOOKS: Final = "https://developers.hubspot.com/docs/api-reference/legacy/webhooks/guide"
+_MERGES: Final = "https://developers.hubspot.com/changelog/updated-merge-functionality-for-contacts-and-companies"
 _ERRORS: Final = "https://developers.hubspot.com/docs/api-reference/latest/error-handling"
 _CONTACTS: Final = "https://developers.hubspot.com/docs/api-reference/latest/crm/objects/contacts/guide"
 
@@ -43,7 +44,14 @@ HABITS: Final = (
     HabitSpec("batch_update_wants_ids", True, f"{_CONTACTS}: a batch update takes record ids, not e-mails"),
     HabitSpec("required_on_create", True, f"{_OBJECTS}: properties companies, deals and tickets need"),
     HabitSpec("merge_makes_new_id", True, f"{_CONTACTS}: outside a beta, a merge generates a new record id"),
-    HabitSpec("merged_id_answers", True, "UNVERIFIED: GET by the id of a merged-away record answers with the winner"),
+    HabitSpec("merged_id_answers", True, f"{_MERGES}: reading by an original id returns the merged record"),
+    HabitSpec("merged_id_answers_batches", True, f"{_MERGES}: any records; UNVERIFIED that batch/read is meant too"),
+    HabitSpec(
+        "merge_keeps_furthest_stage",
+        True,
+        "https://knowledge.hubspot.com/articles/kcs_article/contacts/how-do-i-merge-contacts: the stage furthest down "
+        "the funnel; every other value is the primary's where it has one",
+    ),
     HabitSpec("webhook_batch", 100, f"{_WEBHOOKS}: up to so many events a request"),
     HabitSpec("webhook_concurrency", 10, f"{_WEBHOOKS}: requests in flight per account that installed the app"),
     HabitSpec("webhook_timeout", 5, f"{_ERRORS}: seconds the receiver has; 4xx and 5xx fail too"),

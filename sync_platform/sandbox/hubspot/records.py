@@ -51,18 +51,20 @@ class Records:
 
     # ---- reading
 
-    def by_id(self, id: str, *, archived: bool = False) -> Record | None:
-        """The record of that id, or the one it was merged into."""
+    def by_id(self, id: str, *, archived: bool = False, habit: str = "merged_id_answers") -> Record | None:
+        """The record of that id, or the one it was merged into if the habit is on."""
         record = self.store.get(id)
-        while record is None and id in self.merged and self.simulator.on("merged_id_answers"):
+        while record is None and id in self.merged and self.simulator.on(habit):
             id = self.merged[id]
             record = self.store.get(id)
         return record if record is not None and record.deleted == archived else None
 
-    def find(self, id_property: str | None, value: str, *, archived: bool = False) -> Record | None:
+    def find(
+        self, id_property: str | None, value: str, *, archived: bool = False, habit: str = "merged_id_answers"
+    ) -> Record | None:
         """The record with that id, or with that value of a unique property."""
         if id_property in (None, "hs_object_id"):
-            return self.by_id(value, archived=archived)
+            return self.by_id(value, archived=archived, habit=habit)
         wanted = folded(id_property, value) if id_property else value
         found = self.store.lookup(str(id_property), wanted, fold=lambda v: folded(str(id_property), v))
         for record in found:
@@ -224,7 +226,12 @@ class Records:
         before = [record.fields.get("hs_merged_object_ids") for record in (winner, loser)]
         before_fields = winner.fields
         fields["hs_merged_object_ids"] = ";".join(filter(None, [*before, *(record.id for record in gone)]))
+        stages = [r.fields["lifecyclestage"] for r in (winner, loser) if r.fields.get("lifecyclestage") in STAGES]
+        if stages and self.simulator.on("merge_keeps_furthest_stage"):
+            fields["lifecyclestage"] = max(stages, key=STAGES.index)
         if self.kind.name == "contacts":
+            now = self.simulator.world.now_ms()
+            fields["hs_calculated_merged_vids"] = ";".join(f"{record.id}:{now}" for record in gone)
             emails = [r.fields.get(name) for r in (winner, loser) for name in ("hs_additional_emails", "email")]
             spare = dict.fromkeys(email for text in emails if text for email in text.split(";"))
             spare.pop(fields.get("email", ""), None)

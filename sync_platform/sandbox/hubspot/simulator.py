@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from starlette.responses import Response
@@ -220,6 +220,16 @@ class HubSpotSimulator(Simulator):
             records.restore(self._live(records, id, archived=True))
         except RefusedError as refusal:
             raise _by_hand(refusal) from None
+
+    def merge(self, stream: str, survivor: str, merged: Sequence[str]) -> str:
+        """Merges records into another, one after the other as the vendor's page does."""
+        records = self.records[self.store(stream).name]
+        kept, losers = self._live(records, survivor), [self._live(records, id) for id in merged]
+        if len({kept.id, *(record.id for record in losers)}) <= len(losers):
+            raise SandboxError("a record cannot be merged with itself", "merged")
+        for loser in losers:
+            kept = records.merge(kept, loser)
+        return kept.id
 
     def _live(self, records: Records, id: str, *, archived: bool = False) -> Record:
         record = records.by_id(id, archived=archived)

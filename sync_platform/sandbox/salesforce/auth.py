@@ -56,7 +56,11 @@ class Sessions:
 
     def check(self, call: Call) -> None:
         """Raises INVALID_SESSION_ID unless the request carries a live session; using one prolongs it."""
-        token, now = call.bearer, self._org.world.now_ms()
+        self.check_token(call.bearer)
+
+    def check_token(self, token: str | None) -> None:
+        """The same for a session named elsewhere than in the headers."""
+        now = self._org.world.now_ms()
         last = self._access.get(token) if token else None
         if token is None or last is None:
             raise invalid_session()

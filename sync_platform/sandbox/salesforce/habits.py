@@ -18,6 +18,7 @@ _LIMITS = (
 _BULK = "https://developer.salesforce.com/docs/atlas.en-us.api_asynch.meta/api_asynch/"
 _HELP = "https://help.salesforce.com/s/articleView?id="
 _OUTBOUND = "https://developer.salesforce.com/docs/atlas.en-us.api.meta/api/sforce_api_om_outboundmessaging_"
+_MERGE = "https://developer.salesforce.com/docs/atlas.en-us.api.meta/api/sforce_api_calls_merge.htm"
 _AIRBYTE = "https://github.com/airbytehq/airbyte (source-salesforce: look-back of 600 seconds)"
 
 HABITS: Final = (
@@ -66,6 +67,20 @@ HABITS: Final = (
         "outbound_for_integration_user",
         True,
         _OUTBOUND + "setting_up.htm (off: its profile may not send outbound messages)",
+    ),
+    HabitSpec("merge_records", 3, _MERGE + " (records of one merge, the survivor among them)"),
+    HabitSpec(
+        "merge_keeps_oldest_created",
+        True,
+        _HELP + "sales.leads_considerations_for_merging_duplicates.htm (Created Date of the oldest record)",
+    ),
+    HabitSpec(
+        "merge_page_fills_blanks",
+        True,
+        _MERGE + " (UNVERIFIED: the page preselects a value where the survivor has none)",
+    ),
+    HabitSpec(
+        "merge_moves_children", True, _MERGE + " (children are reparented; UNVERIFIED: their SystemModstamp moves)"
     ),
     HabitSpec("duplicate_rule", True, _HELP + "sf.duplicate_rules_map_of_reference.htm (same e-mail)", on=False),
     HabitSpec("row_locks", 0.02, _HELP + "000385564 (share of writes refused; no figure is published)", on=False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import random
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
@@ -23,7 +23,7 @@ from sync_platform.sandbox.kit import (
     Simulator,
     World,
 )
-from sync_platform.sandbox.salesforce import bulk, composite, ids, query, seeds, sobjects
+from sync_platform.sandbox.salesforce import bulk, composite, ids, merging, query, seeds, soap, sobjects
 from sync_platform.sandbox.salesforce.ask import Answer, Ask, not_allowed
 from sync_platform.sandbox.salesforce.auth import CLIENT_ID, CLIENT_SECRET, ORG_ID, REFRESH_TOKEN, USERNAME, Sessions
 from sync_platform.sandbox.salesforce.habits import HABITS
@@ -156,6 +156,9 @@ class SalesforceSimulator(Simulator):
         if path.startswith("/id/"):
             self.sessions.check(call)
             return JSONResponse(self.sessions.identity(call))
+        if path.startswith("/services/Soap/"):
+            self.usage.count()
+            return soap.answer(self, call)
         parts = tuple(part for part in path.split("/") if part)
         if parts[:2] != ("services", "data"):
             return self.unbuilt(call)
@@ -266,6 +269,15 @@ class SalesforceSimulator(Simulator):
             self.writer.delete(OBJECTS[stream], id)
         except SalesforceError as error:
             raise SandboxError(f"{error.code}: {error.message}", "id", 404) from None
+
+    def merge(self, stream: str, survivor: str, merged: Sequence[str]) -> str:
+        """A person merges records; blank fields of the survivor are filled from the others."""
+        try:
+            fill = self.on("merge_page_fills_blanks")
+            return merging.merge(self, OBJECTS[stream], survivor, merged, {}, fill=fill).id
+        except SalesforceError as error:
+            named, status = ("survivor", 404) if error.status == 404 else ("merged", 400)
+            raise SandboxError(f"{error.code}: {error.message}", named, status) from None
 
     def _person(self, stream: str, id: str | None, fields: Mapping[str, Any]) -> str:
         target = OBJECTS[stream]
