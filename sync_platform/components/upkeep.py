@@ -27,7 +27,7 @@ class UpkeepConfig(dg.Config):
 def upkeep_definitions() -> dg.Definitions:
     """The job `lake_upkeep` and its hourly schedule, which `up` keeps running."""
 
-    @dg.op(description="Merge the lake's small files and delete what no snapshot needs any more.")
+    @dg.op(description="Merge the lake's small files; delete what no snapshot needs and the parts of ended plans.")
     def compact_and_expire(
         context: dg.OpExecutionContext, config: UpkeepConfig, installation: dg.ResourceParam[Session]
     ) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def upkeep_definitions() -> dg.Definitions:
             done = _upkeep(installation, config)
         context.log.info(
             f"compacted {len(done['compacted'])} tables, left {', '.join(done['busy']) or 'none'} for the next time, "
-            f"removed {done['snapshots']} snapshots and {done['files']} files"
+            f"removed {done['snapshots']} snapshots, {done['files']} files and the parts of {done['plans']} ended plans"
         )
         context.add_output_metadata(done)
         return done
@@ -58,11 +58,13 @@ def upkeep_definitions() -> dg.Definitions:
 
 
 def _upkeep(session: Session, config: UpkeepConfig) -> dict[str, Any]:
+    from sync_platform.ledger.plan_upkeep import forget_parts
     from sync_platform.staging.maintain import upkeep
 
+    keep = dt.timedelta(hours=config.keep_hours)
     done = upkeep(
         session.lake,
-        keep=dt.timedelta(hours=config.keep_hours),
+        keep=keep,
         patience=dt.timedelta(seconds=config.patience_seconds),
     )
     return {
@@ -70,4 +72,5 @@ def _upkeep(session: Session, config: UpkeepConfig) -> dict[str, Any]:
         "busy": list(done.busy),
         "snapshots": done.expired.snapshots,
         "files": done.expired.files,
+        "plans": forget_parts(session.database, keep=keep),
     }

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 
 from sync_platform.definitions import load as definitions_of
+from sync_platform.ledger.plans import LIFETIME, Plan, PlanFiles, insert_plan, new_plan_id
 from sync_platform.project import Project
 from sync_platform.staging.lake import Lake
 from sync_platform.staging.load import lock_name, stage
@@ -71,3 +75,29 @@ def test_a_stream_that_is_being_loaded_is_left_for_the_next_time(lake: Lake) -> 
         done = upkeep(patience_seconds=0.0)
     assert (done["compacted"], done["busy"]) == ([], ["crm/Lead"])
     assert upkeep(patience_seconds=0.0)["compacted"] == ["crm/Lead"]
+
+
+def test_the_parts_of_ended_plans_go_and_those_somebody_may_deliver_stay(lake: Lake) -> None:
+    now = dt.datetime.now(dt.UTC)
+    states = ("settled", "superseded", "failed", "expired", "delivering", "ready")
+    plans = {state: _planned(lake.db, state, now - dt.timedelta(days=2)) for state in states}
+    plans |= {"new": _planned(lake.db, "settled", now), "without a row": PlanFiles(lake.db.home.lake, new_plan_id())}
+    for files_of in plans.values():
+        files_of.write("changes", 0, pl.DataFrame({"_key": ["1"]}))
+    long_ago = (now - dt.timedelta(days=2)).timestamp()
+    for files_of in plans.values():
+        os.utime(files_of.folder, (long_ago, long_ago))
+    assert upkeep()["plans"] == 5
+    assert {name for name, files_of in plans.items() if files_of.folder.exists()} == {"delivering", "ready", "new"}
+    assert upkeep()["plans"] == 0
+
+
+def _planned(database: Database, state: str, created: dt.datetime) -> PlanFiles:
+    plan = Plan(
+        plan_id=new_plan_id(), sync="s", digest="", config_hash="", compare="links", positions_from={},
+        positions_to={}, evaluated_at=created, state=state, reason=None, created_at=created,
+        expires_at=created + LIFETIME,
+    )  # fmt: skip
+    with database.connection() as connection:
+        insert_plan(connection, plan, "run")
+    return PlanFiles(database.home.lake, plan.plan_id)
