@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import replace
 
+import pytest
+
 from sync_platform.engine.spec import Dedupe, Guards
 from tests.unit.engine.shelf import Fault
 from tests.unit.warm.office import Office
@@ -256,3 +258,28 @@ def test_a_field_an_event_calls_empty_is_null_as_it_reads_back(office: Office) -
     office.event("l1", fields={"Name": ""}, at=NOON + dt.timedelta(seconds=1))
     office.work()
     assert names(office) == {"a@x": None}
+
+
+@pytest.mark.parametrize("hours", [-30, -1, 1, 30])
+def test_a_clock_of_the_source_that_is_wrong_by_hours_loses_no_change(office: Office, hours: int) -> None:
+    skewed = dt.datetime.now(dt.UTC) + dt.timedelta(hours=hours)
+    office.crm.put("l1", "a@x", "staged", at=skewed)
+    office.stage()
+    office.batch.run()
+    office.crm.put("l1", "a@x", "told", at=skewed + dt.timedelta(seconds=1))
+    office.event("l1", fields={"Name": "told"}, at=skewed + dt.timedelta(seconds=1))
+    office.work()
+    assert names(office) == {"a@x": "told"}
+    office.crm.put("l1", "a@x", "read back", at=skewed + dt.timedelta(seconds=2))
+    office.event("l1", at=skewed + dt.timedelta(seconds=2))
+    office.work()
+    assert names(office) == {"a@x": "read back"}
+    office.event("l1", fields={"Name": "told"}, at=skewed + dt.timedelta(seconds=1))
+    office.work()
+    office.crm.put("l1", "a@x", "batch", at=skewed + dt.timedelta(seconds=3))
+    office.stage()
+    office.batch.run()
+    assert names(office) == {"a@x": "batch"}
+    assert office.rows("SELECT fields -> 'name' ->> 1 FROM sync.outcomes WHERE status = 'applied' ORDER BY id") == [
+        ("staged",), ("told",), ("read back",), ("batch",)
+    ]  # fmt: skip
