@@ -41,8 +41,9 @@ lint: setup ## ruff
 types: setup ## mypy --strict on the package
 	@$(BIN)/mypy --strict sync_platform
 
-imports: setup ## import-linter: which part may know which
+imports: setup ## which part may know which (import-linter), and that every package used is declared (deptry)
 	@$(BIN)/lint-imports
+	@$(BIN)/deptry .
 
 bench: setup ## measure against peers, side by side
 	@$(BIN)/python -m tests.bench
