@@ -9,6 +9,10 @@ from typing import Any, NoReturn
 from sync_platform.errors import SyncError
 
 
+#: Wider than any row, so that a table's own width can be asked for.
+_ANY_WIDTH = 1 << 20
+
+
 class Output:
     """Where a command's answer goes. `json` is the command's `--json`."""
 
@@ -40,13 +44,30 @@ class Output:
 
 
 def table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
-    """Prints a table with rich."""
+    """Prints a table, or one block per row where the table would not fit the window: no value is ever cut off."""
     from rich.console import Console
     from rich.table import Table
 
+    console = Console()
     shown = Table(title=title or None, title_justify="left")
     for column in columns:
         shown.add_column(column)
+    told = [["" if cell is None else str(cell) for cell in row] for row in rows]
+    for row in told:
+        shown.add_row(*row)
+    whole = console.measure(shown, options=console.options.update(max_width=_ANY_WIDTH)).maximum
+    if not told or whole <= console.width:
+        console.print(shown)
+    else:
+        _blocks(title, columns, told)
+
+
+def _blocks(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    """One block per row, one line per value."""
+    width = max(map(len, columns))
+    if title:
+        print(title)
     for row in rows:
-        shown.add_row(*["" if cell is None else str(cell) for cell in row])
-    Console().print(shown)
+        print()
+        for column, cell in zip(columns, row, strict=True):
+            print(f"  {column:<{width}}  {cell}".rstrip())
