@@ -19,10 +19,22 @@ from sync_platform.errors import ContractError
 from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT, SEQ
 
 CHUNK: Final = "_landing_chunk"
+LANDED_HASH: Final = "_landed_hash"
 TECHNICAL: Final = (KEY, HASH, SEQ, DELETED, CURSOR, READ_AT)
 #: No vendor column may be called so: ours, and those of intermediate results.
 RESERVED: Final = frozenset(
-    {*TECHNICAL, CHUNK, "_ord", "_merged_hash", "_is_new", "_is_newer", "_staged_hash", "_was_deleted", "_dlt_load_id"}
+    {
+        *TECHNICAL,
+        CHUNK,
+        LANDED_HASH,
+        "_ord",
+        "_merged_hash",
+        "_is_new",
+        "_is_newer",
+        "_staged_hash",
+        "_was_deleted",
+        "_dlt_load_id",
+    }
 )
 
 _INT: Final = pa.int64()

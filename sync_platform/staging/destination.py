@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import duckdb
@@ -26,7 +25,7 @@ from dlt.destinations.impl.ducklake.factory import ducklake
 from dlt.destinations.impl.ducklake.sql_client import DuckLakeSqlClient
 from dlt.destinations.sql_client import raise_open_connection_error
 
-from sync_platform.staging.lake import CATALOG, Lake, literal, quoted
+from sync_platform.staging.lake import CATALOG, Lake, link, literal, quoted
 from sync_platform.staging.naming import NamingConvention
 
 if TYPE_CHECKING:
@@ -72,10 +71,10 @@ class AddFile(DuckLakeCopyJob):
         place = self._job_client.data / client.dataset_name.replace("/", "_") / self.load_table_name
         place.mkdir(parents=True, exist_ok=True)
         file = place / os.path.basename(self._file_path)
-        _link(self._file_path, file)
+        link(self._file_path, file)  # dlt still moves its file about afterwards, so it keeps a name of its own
         client.execute_sql(
             f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(self.load_table_name)}, {literal(str(file))},"
-            f" schema => {literal(client.dataset_name)}, allow_missing => true)"
+            f" schema => {literal(client.dataset_name)}, allow_missing => true, ignore_extra_columns => true)"
         )
 
 
@@ -116,11 +115,3 @@ class LakeDestination(ducklake):
     def client_class(self) -> type[Any]:
         """The client class, knowing the Lake."""
         return self._client_class
-
-
-def _link(source: str, target: Path) -> None:
-    """dlt still moves its file about afterwards, so it keeps a name of its own."""
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)

@@ -211,6 +211,15 @@ def _libpq(url: str) -> str:
     return f"{scheme.partition('+')[0]}{sep}{rest}"
 
 
+def link(source: Path | str, target: Path) -> None:
+    """Gives a file a second name, whose folder is made; where that is not possible, `target` is a copy."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copyfile(source, target)
+
+
 def literal(text: str) -> str:
     """A SQL string literal."""
     return "'" + text.replace("'", "''") + "'"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from sync_platform.errors import SyncError
+from sync_platform.model import HASH
 from sync_platform.staging.lake import CATALOG, Lake, quoted
 
 if TYPE_CHECKING:
@@ -107,22 +108,25 @@ class Landing:
 
     @property
     def file(self) -> Path:
-        """Where to write the rows of the next package, as Parquet."""
-        return self._work / "chunk.parquet"
+        """Where to write the rows of the next package, as Parquet; the caller deletes it."""
+        return self._work / f"chunk-{self.next_chunk}.parquet"
 
     def store(self, schema: pa.Schema | None, count: int, reading: Reading) -> None:
-        """Lands the `count` rows of `file`, if any, and stores `reading` with them in one package."""
+        """Lands the `count` rows of `file`, if any, and stores `reading` with them in one package.
+
+        `schema` are the columns to land; others the file has are left out of the landing table.
+        """
         import dlt
         from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
 
-        pipeline = self._pipeline
+        pipeline, file = self._pipeline, self.file
         assert pipeline is not None, "use it as a context manager"
         stored = replace(reading, chunk=self.next_chunk, table=self._fitting(schema))
         hints = dlt.mark.make_hints(columns=py_arrow_to_table_schema_columns(schema)) if schema is not None else None
 
         def rows() -> Iterator[Any]:
             if count:
-                yield dlt.mark.with_file_import(str(self.file), "parquet", count, hints)
+                yield dlt.mark.with_file_import(str(file), "parquet", count, hints)
             dlt.current.source_state()[_STATE] = asdict(stored)
 
         resource = dlt.resource(rows, name=stored.table, write_disposition="append")
@@ -130,11 +134,13 @@ class Landing:
             pipeline.extract(resource, loader_file_format="parquet", workers=1)
             pipeline.normalize(workers=1)
             pipeline.load(workers=1)
-        self.file.unlink(missing_ok=True)
         self.reading = stored
 
     def _fitting(self, schema: pa.Schema | None) -> str:
-        """The landing table whose columns have these types: `rows`, or another after a column was widened."""
+        """The landing table whose columns have these types: `rows`, or another after a column was widened.
+
+        One that holds `_hash` was made when it was landed under that name, with a sign.
+        """
         from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
 
         if schema is None:
@@ -148,7 +154,8 @@ class Landing:
             known: Mapping[str, Any] = {}
             if stored is not None and name in stored.tables:
                 known = stored.tables[name]["columns"]
-            if all(_same(known[column], hint) for column, hint in wanted.items() if column in known):
+            alike = all(_same(known[column], hint) for column, hint in wanted.items() if column in known)
+            if alike and HASH not in known:
                 return name
             number += 1
 

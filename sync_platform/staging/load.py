@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,11 +26,13 @@ from sync_platform.staging.chunks import Chunk, Chunks, Limits
 from sync_platform.staging.lake import Lake
 from sync_platform.staging.landing import Landing, Reading, translated
 from sync_platform.staging.ledger import StagedLoad
-from sync_platform.staging.merge import describe, merge
+from sync_platform.staging.merge import adopt, describe, merge, next_seq
 from sync_platform.staging.sieve import Sieve, Target
 from sync_platform.staging.tables import create, exists, high_seq
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import duckdb
 
     from sync_platform.connectors.connector import Connector
@@ -245,21 +247,23 @@ class _Load:
         target = describe(self.con, self._connection, stream.name)
         reading = self._reading(chunk, target)
         stored = self.landing.reading.chunk
-        count, schema = 0, None
+        count, schema, file = 0, None, self.landing.file
         if chunk.rows.num_rows:
             with Sieve(self.con, chunk.rows, target, stream.key, self._source.cursor) as sieve:
                 self._check_cursor(sieve, chunk)
                 absence.remember(sieve)
-                count, schema = sieve.write(self.landing.file, self.landing.next_chunk)
+                count, schema = sieve.write(file, self.landing.next_chunk, next_seq(self._lake))
         if count:
             self.landing.store(schema, count, reading)
-            self._merge()
+            if not self._adopt(file, count, chunk.types):
+                self._merge()
         elif reading.moved_from(self.landing.reading) and (chunk.last or self._due()):
             self.landing.store(None, 0, reading)
         if self.landing.reading.chunk != stored:
             self._stored_at = self._limits.clock()
             self._committed += 1
             crash_point("staging_loaded")
+        file.unlink(missing_ok=True)
         self._report()
 
     def _due(self) -> bool:
@@ -297,6 +301,14 @@ class _Load:
             owed=owed,
             columns=list(chunk.types),
         )
+
+    def _adopt(self, file: Path, count: int, types: Mapping[str, pa.DataType]) -> bool:
+        """Tries to make the file just landed a part of the staged table as it is, which spares a first load a copy."""
+        place, landing = (self._connection, self._source.stream.name), self.landing.table()
+        done = adopt(self._lake, self.con, *place, landing=landing, file=file, count=count, types=types)
+        if done is not None:
+            self._changed += done.changed
+        return done is not None
 
     def _merge(self) -> None:
         """Merges what the last package landed; rows of a package without a stored position are dropped."""

@@ -19,32 +19,29 @@ import pyarrow as pa
 
 from sync_platform.errors import TransientError
 from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT, SEQ
-from sync_platform.staging.canonical import CHUNK
-from sync_platform.staging.lake import CATALOG, Lake, literal, quoted
+from sync_platform.staging.canonical import CHUNK, LANDED_HASH
+from sync_platform.staging.lake import CATALOG, Lake, link, literal, quoted
 from sync_platform.staging.sieve import NOT_OLDER, Target
 from sync_platform.staging.tables import add_columns, columns, create, table_name
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import duckdb
 
 ATTEMPTS: Final = 10
 #: How the name of a data file begins that we wrote and registered ourselves.
 APPENDED: Final = "appended-"
 
-#: The landed hash has a sign (see `landing`), the staged one has none.
-_UNSIGNED: Final = f"""CASE WHEN {HASH} < 0
-    THEN ({HASH}::HUGEINT + 18446744073709551616)::UBIGINT ELSE {HASH}::UBIGINT END"""
-
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Merged:
-    """What a merge did. `seq` is None when it changed nothing."""
+    """How many rows a merge changed."""
 
     changed: int = 0
     deleted: int = 0
-    seq: int | None = None
 
 
 def describe(con: duckdb.DuckDBPyConnection, connection: str, stream: str) -> Target:
@@ -92,12 +89,40 @@ def merge(
         return Merged()
     target = retried(lambda: _prepare(con, connection, stream, types))
     seq = next_seq(lake)
-    source = f"(SELECT * REPLACE ({_UNSIGNED} AS {HASH}) FROM {landing} WHERE {CHUNK} = {chunk})"
-    if target.empty or not _shared_keys(con, target.name, source):
-        _append(lake, con, (connection, stream), source, types, (seq, landing))
-    else:
-        transact(con, _upsert(target.name, source, types, seq), f"DELETE FROM {landing}")
-    return Merged(changed=live, deleted=dead, seq=seq)
+    source = f"({_unsigned(con, landing)} WHERE {CHUNK} = {chunk})"
+    transact(con, _upsert(target.name, source, types, seq), f"DELETE FROM {landing}")
+    return Merged(changed=live, deleted=dead)
+
+
+def adopt(
+    lake: Lake,
+    con: duckdb.DuckDBPyConnection,
+    connection: str,
+    stream: str,
+    *,
+    landing: str,
+    file: Path,
+    count: int,
+    types: Mapping[str, pa.DataType],
+) -> Merged | None:
+    """Makes the file a landing table was just filled from (see `Sieve.write`) a data file of the staged table.
+
+    None when a key in it is staged already: then its rows must be merged. Otherwise nothing is copied, and the
+    file's own `_seq` holds: it was taken under the lock that still lasts. `types` as for `merge`.
+    """
+    target = retried(lambda: _prepare(con, connection, stream, types))
+    if not target.empty and _shared_keys(con, target.name, f"read_parquet({literal(str(file))})"):
+        return None
+    folder = lake.db.home.lake / connection.replace("/", "_") / stream.replace("/", "_")
+    place = folder / f"{APPENDED}{uuid.uuid4()}.parquet"
+    link(file, place)
+    transact(
+        con,
+        f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(stream)}, {literal(str(place))},"
+        f" schema => {literal(connection)}, allow_missing => true, ignore_extra_columns => true)",
+        f"DELETE FROM {landing}",
+    )
+    return Merged(changed=count)
 
 
 def transact(con: duckdb.DuckDBPyConnection, *statements: str) -> None:
@@ -165,35 +190,13 @@ def _shared_keys(con: duckdb.DuckDBPyConnection, table: str, source: str) -> boo
     return found is not None
 
 
-def _append(
-    lake: Lake,
-    con: duckdb.DuckDBPyConnection,
-    place: tuple[str, str],
-    source: str,
-    types: Mapping[str, pa.DataType],
-    merging: tuple[int, str],
-) -> None:
-    """New rows only: they are written as a data file of the staged table, which then is registered.
-
-    DuckLake's own INSERT of as many rows takes three times as long.
-    """
-    (connection, stream), (seq, landing) = place, merging
-    table = table_name(connection, stream)
-    kinds = dict(con.execute(f"SELECT name, type FROM pragma_table_info({literal(table)})").fetchall())
-    names = [*types, KEY, HASH, DELETED, CURSOR, READ_AT]
-    cast = ", ".join(f"CAST({quoted(name)} AS {kinds[name]}) AS {quoted(name)}" for name in names)
-    folder = lake.db.home.lake / connection.replace("/", "_") / stream.replace("/", "_")
-    file = folder / f"{APPENDED}{uuid.uuid4()}.parquet"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    con.execute(
-        f"COPY (SELECT {cast}, CAST({seq} AS BIGINT) AS {SEQ} FROM {source}) TO {literal(str(file))} (FORMAT parquet)"
-    )
-    transact(
-        con,
-        f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(stream)}, {literal(str(file))},"
-        f" schema => {literal(connection)}, allow_missing => true)",
-        f"DELETE FROM {landing}",
-    )
+def _unsigned(con: duckdb.DuckDBPyConnection, landing: str) -> str:
+    """A SELECT over a landing table with `_hash` as it is staged: the landed one has a sign (see `Sieve.write`)."""
+    names = con.execute(f"SELECT * FROM {landing} LIMIT 0").to_arrow_table().schema.names
+    landed = LANDED_HASH if LANDED_HASH in names else HASH  # an older release landed it under its own name
+    number = f"""CASE WHEN {landed} < 0 THEN ({landed}::HUGEINT + 18446744073709551616)::UBIGINT
+        ELSE {landed}::UBIGINT END AS {HASH}"""
+    return f"SELECT * EXCLUDE ({landed}), {number} FROM {landing}"
 
 
 def _upsert(table: str, source: str, types: Mapping[str, pa.DataType], seq: int) -> str:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT
-from sync_platform.staging.canonical import CHUNK
+from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT, SEQ
+from sync_platform.staging.canonical import CHUNK, LANDED_HASH
 from sync_platform.staging.fingerprint import cursor_sql, hash_sql, key_sql
 from sync_platform.staging.lake import literal, quoted
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 ORDER: Final = "_ord"
 MERGED: Final = "_merged_hash"
 
-#: A landed file is read once and thrown away: looking for what repeats in it costs more than it spares.
-_SHORT_LIVED: Final = "FORMAT parquet, COMPRESSION lz4_raw, DICTIONARY_SIZE_LIMIT 1"
+#: Looking for what repeats costs more than it spares: a first load is read once or twice before it is compacted.
+_QUICK: Final = "FORMAT parquet, COMPRESSION lz4_raw, DICTIONARY_SIZE_LIMIT 1"
 
 _SIGNED: Final = f"""CASE WHEN {MERGED} > 9223372036854775807
     THEN ({MERGED}::HUGEINT - 18446744073709551616)::BIGINT ELSE {MERGED}::BIGINT END"""
@@ -88,19 +88,24 @@ class Sieve:
         ).fetchone()
         return str(row[0]) if row else None
 
-    def write(self, file: Path, chunk: int) -> tuple[int, pa.Schema]:
-        """Writes the rows that change something to a Parquet file; how many, and its schema.
+    def write(self, file: Path, chunk: int, seq: int) -> tuple[int, pa.Schema]:
+        """Writes the rows that change something to a Parquet file; how many, and the schema to land.
 
-        Vendor columns, `_key _deleted _cursor _read_at`, the chunk's number and `_hash`, which is the
-        signed number of the same bits here (dlt knows no unsigned ones).
+        The file has the columns of the staged table, so that it can become a part of it, with `seq` as
+        `_seq`; and the chunk's number and `_landed_hash`, the signed number of the same bits as `_hash`
+        (dlt knows no unsigned ones), which are landed in place of `_seq` and `_hash`.
         """
         source = self._identified
         if self._repeats():
             self._find_losers()
             source += f" ANTI JOIN temp.losers l USING ({ORDER})"
-        changes = f"SELECT *, {chunk}::BIGINT AS {CHUNK} FROM ({self._changes(source)})"
-        schema = self._con.execute(f"SELECT * FROM ({changes}) LIMIT 0").to_arrow_table().schema
-        row = self._con.execute(f"COPY ({changes}) TO {literal(str(file))} ({_SHORT_LIVED})").fetchone()
+        changes = (
+            f"SELECT * RENAME ({MERGED} AS {HASH}), {_SIGNED} AS {LANDED_HASH}, {chunk}::BIGINT AS {CHUNK},"
+            f" {seq}::BIGINT AS {SEQ} FROM ({self._changes(source)})"
+        )
+        landed = f"SELECT * EXCLUDE ({HASH}, {SEQ}) FROM ({changes}) LIMIT 0"
+        schema = self._con.execute(landed).to_arrow_table().schema
+        row = self._con.execute(f"COPY ({changes}) TO {literal(str(file))} ({_QUICK})").fetchone()
         return (int(row[0]) if row else 0), schema
 
     def _repeats(self) -> bool:
@@ -128,8 +133,7 @@ class Sieve:
         if self._target.empty:
             hashed = hash_sql(self._types, lambda name: f"s.{quoted(name)}")
             return f"""
-                SELECT * EXCLUDE ({MERGED}), {_SIGNED} AS {HASH} FROM (
-                    SELECT {names}, {kept}, {hashed} AS {MERGED} FROM ({source}) s WHERE NOT s.{DELETED})"""
+                SELECT {names}, {kept}, {hashed}::UBIGINT AS {MERGED} FROM ({source}) s WHERE NOT s.{DELETED}"""
         absent = [name for name in self._target.types if name not in self._types]
         whole = {**self._target.types, **self._types}
 
@@ -138,10 +142,10 @@ class Sieve:
 
         needed = ", ".join([KEY, HASH, DELETED, CURSOR, READ_AT, *map(quoted, absent)])
         return f"""
-            SELECT * EXCLUDE ({MERGED}, _is_new, _is_newer, _staged_hash, _was_deleted), {_SIGNED} AS {HASH} FROM (
+            SELECT * EXCLUDE (_is_new, _is_newer, _staged_hash, _was_deleted) FROM (
                 SELECT {names}, {kept}, t.{KEY} IS NULL AS _is_new, {NOT_OLDER} AS _is_newer,
                        t.{HASH} AS _staged_hash, t.{DELETED} AS _was_deleted,
-                       CASE WHEN s.{DELETED} THEN t.{HASH} ELSE {hash_sql(whole, ref)} END AS {MERGED}
+                       (CASE WHEN s.{DELETED} THEN t.{HASH} ELSE {hash_sql(whole, ref)} END)::UBIGINT AS {MERGED}
                 FROM ({source}) s LEFT JOIN (SELECT {needed} FROM {self._target.name}) t ON t.{KEY} = s.{KEY})
             WHERE CASE WHEN _is_new THEN NOT {DELETED}
                        ELSE ({MERGED} <> _staged_hash OR _was_deleted <> {DELETED}) AND _is_newer END"""

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_platform.staging.lake import Lake
-from sync_platform.staging.merge import describe, merge
+from sync_platform.staging.merge import adopt, describe, merge, next_seq
 from sync_platform.staging.sieve import Sieve
 from sync_platform.staging.tables import high_seq
 
@@ -110,8 +110,8 @@ def table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> pa.Table:
     max_examples=25, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
-@given(chunks=st.lists(chunk, min_size=1, max_size=4))
-def test_the_merge_does_what_the_model_does(lake: Lake, chunks: list[Any]) -> None:
+@given(chunks=st.lists(chunk, min_size=1, max_size=4), adopting=st.booleans())
+def test_the_merge_does_what_the_model_does(lake: Lake, chunks: list[Any], adopting: bool) -> None:
     model = Model()
     landing, file = 'lake."landing_model".rows', lake.db.home.run / "model.parquet"
     with lake.connect() as con:
@@ -123,10 +123,15 @@ def test_the_merge_does_what_the_model_does(lake: Lake, chunks: list[Any]) -> No
             model.stage_at(rows)
             chunk_table = table(columns, rows)
             with Sieve(con, chunk_table, describe(con, "model", "T"), ["Id"], "At") as sieve:
-                count, _ = sieve.write(file, number)
-            con.execute(f"CREATE OR REPLACE TABLE {landing} AS SELECT * FROM '{file}'")
+                count, landed = sieve.write(file, number, next_seq(lake))
+            names = ", ".join(f'"{name}"' for name in landed.names)
+            con.execute(f"CREATE OR REPLACE TABLE {landing} AS SELECT {names} FROM '{file}'")
             types = {f.name: f.type for f in chunk_table.schema if not f.name.startswith("_")}
-            done = merge(lake, con, "model", "T", landing=landing, chunk=number, types=types)
+            done = None
+            if adopting and count:
+                done = adopt(lake, con, "model", "T", landing=landing, file=file, count=count, types=types)
+            if done is None:
+                done = merge(lake, con, "model", "T", landing=landing, chunk=number, types=types)
             assert done.changed + done.deleted == count == len(model.changed)
             if not model.records:
                 continue

@@ -20,7 +20,7 @@ from sync_platform.staging.chunks import Limits
 from sync_platform.staging.lake import Lake
 from sync_platform.staging.landing import Landing, Reading
 from sync_platform.staging.load import stage
-from sync_platform.staging.merge import describe
+from sync_platform.staging.merge import describe, next_seq
 from sync_platform.staging.sieve import Sieve
 from tests.laws.staging.loader import generated
 from tests.laws.staging.scripted import Scripted, lead, page
@@ -84,7 +84,7 @@ def land_without_merging(lake: Lake, records: list[dict[str, Any]], position: in
         rows = rows.append_column("_deleted", [[False] * len(rows)])
         rows = rows.append_column("_read_at", [[10**17] * len(rows)]).append_column("_ord", [list(range(len(rows)))])
         with Sieve(con, rows, describe(con, "crm", "Lead"), ["Id"], "Modified") as sieve:
-            count, schema = sieve.write(landing.file, landing.next_chunk)
+            count, schema = sieve.write(landing.file, landing.next_chunk, next_seq(lake))
         landing.store(schema, count, Reading(position={"next": position}, finished=True, columns=list(records[0])))
 
 
