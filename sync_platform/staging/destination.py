@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import duckdb
 from dlt.common.destination import DestinationCapabilitiesContext
 from dlt.common.destination.client import LoadJob
 from dlt.common.destination.typing import PreparedTableSchema
-from dlt.common.schema import Schema
+from dlt.common.schema import Schema, TColumnSchema, TTableSchemaColumns
 from dlt.common.storages.configuration import FilesystemConfiguration
 from dlt.destinations.impl.ducklake.configuration import DuckLakeClientConfiguration, DuckLakeCredentials
 from dlt.destinations.impl.ducklake.ducklake import DuckLakeClient, DuckLakeCopyJob
@@ -25,6 +26,7 @@ from dlt.destinations.impl.ducklake.factory import ducklake
 from dlt.destinations.impl.ducklake.sql_client import DuckLakeSqlClient
 from dlt.destinations.sql_client import raise_open_connection_error
 
+from sync_platform.model import HASH
 from sync_platform.staging.lake import CATALOG, Lake, link, literal, quoted
 from sync_platform.staging.naming import NamingConvention
 
@@ -89,6 +91,11 @@ class LakeClient(DuckLakeClient):
         super().__init__(schema, config, capabilities)
         self.data: Path = self.lake.db.home.lake
         self.sql_client = LakeSqlClient(self.lake, self.sql_client)
+
+    def _create_table_update(self, table_name: str, storage_columns: TTableSchemaColumns) -> Sequence[TColumnSchema]:
+        """The columns a table lacks. dlt would give `_hash` a sign; the file keeps it without, for the staged table."""
+        new = super()._create_table_update(table_name, storage_columns)
+        return [column for column in new if column["name"] != HASH]
 
     def create_load_job(
         self, table: PreparedTableSchema, file_path: str, load_id: str, restore: bool = False

@@ -31,7 +31,8 @@ def hash_sql(columns: Mapping[str, pa.DataType], ref: Callable[[str], str]) -> s
 def value_text(sql: str, kind: pa.DataType) -> str:
     """A VARCHAR expression: the value as the hash reads it, NULL for null."""
     if pt.is_string(kind):
-        return f"replace({sql}, {literal(PAIR)}, {literal(PAIR * 2)})"
+        doubled = f"replace({sql}, {literal(PAIR)}, {literal(PAIR * 2)})"  # copies every value: only where needed
+        return f"CASE WHEN contains({sql}, {literal(PAIR)}) THEN {doubled} ELSE {sql} END"
     if pt.is_timestamp(kind):
         return f"epoch_us({sql})::VARCHAR"
     if pt.is_binary(kind):

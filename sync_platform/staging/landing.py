@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from sync_platform.errors import SyncError
-from sync_platform.model import HASH
+from sync_platform.staging.canonical import LANDED_HASH
 from sync_platform.staging.lake import CATALOG, Lake, quoted
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Landing:
     def store(self, schema: pa.Schema | None, count: int, reading: Reading) -> None:
         """Lands the `count` rows of `file`, if any, and stores `reading` with them in one package.
 
-        `schema` are the columns to land; others the file has are left out of the landing table.
+        Its `_hash` stays out of the landing table (see `LakeClient`).
         """
         import dlt
         from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
@@ -139,7 +139,7 @@ class Landing:
     def _fitting(self, schema: pa.Schema | None) -> str:
         """The landing table whose columns have these types: `rows`, or another after a column was widened.
 
-        One that holds `_hash` was made when it was landed under that name, with a sign.
+        One without `_landed_hash` was made when the hash was landed as `_hash`.
         """
         from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
 
@@ -155,7 +155,7 @@ class Landing:
             if stored is not None and name in stored.tables:
                 known = stored.tables[name]["columns"]
             alike = all(_same(known[column], hint) for column, hint in wanted.items() if column in known)
-            if alike and HASH not in known:
+            if alike and (not known or LANDED_HASH in known):
                 return name
             number += 1
 

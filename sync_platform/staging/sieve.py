@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT, SEQ
 from sync_platform.staging.canonical import CHUNK, LANDED_HASH
@@ -60,6 +61,9 @@ class Sieve:
         self._target = target
         technical = {DELETED, READ_AT, ORDER}
         self._types = {field.name: field.type for field in rows.schema if field.name not in technical}
+        self._rows = rows
+        #: The column of a key that may rise from row to row, as a database reads it: then no two are the same.
+        self._rising = key[0] if len(key) == 1 and pa.types.is_integer(self._types.get(key[0])) else None
         con.register("chunk", rows)
         cursor_of = "NULL::BIGINT"
         if cursor is not None and cursor in self._types:
@@ -89,11 +93,11 @@ class Sieve:
         return str(row[0]) if row else None
 
     def write(self, file: Path, chunk: int, seq: int) -> tuple[int, pa.Schema]:
-        """Writes the rows that change something to a Parquet file; how many, and the schema to land.
+        """Writes the rows that change something to a Parquet file; how many, and its schema.
 
         The file has the columns of the staged table, so that it can become a part of it, with `seq` as
-        `_seq`; and the chunk's number and `_landed_hash`, the signed number of the same bits as `_hash`
-        (dlt knows no unsigned ones), which are landed in place of `_seq` and `_hash`.
+        `_seq`; besides, the chunk's number and `_landed_hash`, the signed number of the same bits as
+        `_hash`: dlt knows no unsigned ones, so that is what its landing table has.
         """
         source = self._identified
         if self._repeats():
@@ -103,12 +107,15 @@ class Sieve:
             f"SELECT * RENAME ({MERGED} AS {HASH}), {_SIGNED} AS {LANDED_HASH}, {chunk}::BIGINT AS {CHUNK},"
             f" {seq}::BIGINT AS {SEQ} FROM ({self._changes(source)})"
         )
-        landed = f"SELECT * EXCLUDE ({HASH}, {SEQ}) FROM ({changes}) LIMIT 0"
-        schema = self._con.execute(landed).to_arrow_table().schema
+        schema = self._con.execute(f"SELECT * FROM ({changes}) LIMIT 0").to_arrow_table().schema
         row = self._con.execute(f"COPY ({changes}) TO {literal(str(file))} ({_QUICK})").fetchone()
         return (int(row[0]) if row else 0), schema
 
     def _repeats(self) -> bool:
+        if self._rising is not None:
+            values = self._rows.column(self._rising)
+            if pc.all(pc.greater(values[1:], values[:-1])).as_py() is not False:
+                return False
         row = self._con.execute(f"SELECT count(*) > count(DISTINCT {KEY}) FROM ({self._identified})").fetchone()
         return bool(row and row[0])
 
