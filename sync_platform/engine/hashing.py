@@ -19,44 +19,69 @@ from sync_platform.engine.conversion import as_text
 _Words = npt.NDArray[np.uint64]
 _GOLDEN: Final = np.uint64(0x9E3779B97F4A7C15)
 _ROWS: Final = 8_192  # rows hashed at a time: keeps the words in the processor's cache
-_PADS: Final = pl.Series("pad", ["\0" * n for n in range(8)])
+_UNEVEN: Final = 1.3  # up to so much padding, texts of one width are faster to hash than each at its own
+_WIDE: Final = 128  # words of the widest text that is padded so
+_PADS: Final = pl.Series("pad", ["\0" * n for n in range(8 * _WIDE + 1)])
 
 
 def hash_rows(frame: pl.DataFrame, fields: Sequence[str]) -> pl.Series:
     """UInt64 hashes of the rows over `fields` (those the frame has), whatever their order."""
     names = sorted(name for name in fields if name in frame.columns)
-    pieces = [piece for name in names for piece in _pair(frame, name)]
-    if not pieces or not frame.height:
+    if not names or not frame.height:
         return pl.repeat(0, frame.height, dtype=pl.UInt64, eager=True)
-    text = frame.select(pl.concat_str(pieces).alias("text"))["text"]
+    text = frame.select(pl.concat_str(_pieces(frame, names)).alias("text"))["text"]
     parts = [_hash_texts(text[at : at + _ROWS]) for at in range(0, text.len(), _ROWS)]
     return pl.Series(np.concatenate(parts), dtype=pl.UInt64)
 
 
-def _pair(frame: pl.DataFrame, name: str) -> list[pl.Expr]:
-    """A field as name=value, nothing where it is null; in pieces where it never is, which spares a copy of them."""
-    pair = [pl.lit(f"{name}\x1f"), as_text(pl.col(name), frame.schema[name]), pl.lit("\x1e")]
-    whole = not frame[name].null_count() and not frame.schema[name].is_float()  # a float that is not finite has no text
-    return pair if whole else [pl.concat_str(pair).fill_null("")]
+def _pieces(frame: pl.DataFrame, names: Sequence[str]) -> list[pl.Expr]:
+    """Each field as name=value, nothing where it is null; in pieces where it never is, which spares a copy of them."""
+    pieces: list[pl.Expr] = []
+    open_text = ""  # constant text since the last value
+    for name in names:
+        value = as_text(pl.col(name), frame.schema[name])
+        # a float that is not finite has no text
+        if not frame[name].null_count() and not frame.schema[name].is_float():
+            pieces += [pl.lit(f"{open_text}{name}\x1f"), value]
+            open_text = "\x1e"
+            continue
+        pair = pl.concat_str(pl.lit(f"{name}\x1f"), value, pl.lit("\x1e")).fill_null("")
+        pieces += [pl.lit(open_text), pair] if open_text else [pair]
+        open_text = ""
+    return [*pieces, pl.lit(open_text)] if open_text else pieces
 
 
 def _hash_texts(text: pl.Series) -> _Words:
     sizes = text.str.len_bytes().cast(pl.Int64)
-    padding = _PADS.gather((-sizes) % 8)
-    padded = pl.select(pl.concat_str(text, padding, pl.lit("\0" * 8))).to_series()
     lengths = sizes.to_numpy()
     counts = (lengths + 7) // 8 + 1  # one word more, so that an empty text has one as well
-    data = np.frombuffer(padded.to_arrow().cast("large_binary").buffers()[2], dtype="<u8", count=int(counts.sum()))
-    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
-    places = np.arange(len(data), dtype=np.int64) - np.repeat(starts, counts)
+    widest = int(counts.max())
+    alike = widest <= _WIDE and widest * len(counts) <= _UNEVEN * int(counts.sum())
+    padding = _PADS.gather(widest * 8 - sizes if alike else (-sizes) % 8 + 8)
+    padded = pl.select(pl.concat_str(text, padding)).to_series().to_arrow().cast("large_binary")
+    data = np.frombuffer(padded.buffers()[2], dtype="<u8")
     with np.errstate(over="ignore"):
-        keys = _mix(np.arange(1, int(counts.max()) + 1, dtype=np.uint64) * _GOLDEN)
-        words = _mix(data + keys[places])
-        return _mix(np.add.reduceat(words, starts) + lengths.astype(np.uint64) * _GOLDEN)
+        keys = _mix(np.arange(1, widest + 1, dtype=np.uint64) * _GOLDEN)
+        if alike:
+            sums = _sums_alike(data[: widest * len(counts)].reshape(-1, widest), keys, counts)
+        else:
+            starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+            data = data[: int(counts.sum())]
+            places = np.arange(len(data), dtype=np.int64) - np.repeat(starts, counts)
+            sums = np.add.reduceat(_mix(data + keys[places]), starts)
+        return _mix(sums + lengths.astype(np.uint64) * _GOLDEN)
+
+
+def _sums_alike(data: _Words, keys: _Words, counts: npt.NDArray[np.int64]) -> _Words:
+    """The sums of the mixed words of texts padded to one width, without what the padding added."""
+    added = np.concatenate((np.cumsum(_mix(keys.copy())[::-1])[::-1], np.zeros(1, dtype=np.uint64)))
+    sums: _Words = _mix(data + keys).sum(axis=1) - added[counts]
+    return sums
 
 
 def _mix(words: _Words) -> _Words:
-    words = words ^ (words >> np.uint64(30))
+    """splitmix64's finaliser; changes the words themselves."""
+    words ^= words >> np.uint64(30)
     words *= np.uint64(0xBF58476D1CE4E5B9)
     words ^= words >> np.uint64(27)
     words *= np.uint64(0x94D049BB133111EB)
