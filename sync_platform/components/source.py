@@ -9,6 +9,7 @@ from sync_platform.components.attributes import SourceAttributes, StreamOptions
 from sync_platform.components.installation import told
 from sync_platform.components.scaffolding import SourceScaffolder
 from sync_platform.engine.spec import Endpoint
+from sync_platform.meanwhile import importing
 from sync_platform.session import Session
 
 
@@ -91,6 +92,7 @@ def _materialize(session: Session, endpoint: Endpoint, options: StreamOptions) -
         else:
             session.progress(f"{endpoint}: {progress.rows_read:,} read, {progress.rows_changed:,} changed")
 
+    importing("sync_platform.components.steps")  # what a sync needs next, while the source answers
     session.progress(f"{endpoint}: looking for changes")
     with session.timed("extract"):
         load = stage(

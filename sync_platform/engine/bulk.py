@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from sync_platform.session import Session
 
 LAKE_OUTCOMES_FROM = 5_000  # rows of a part from which outcomes are written to the lake
+UNSETTLED = 2  # parts the target has whose outcomes or links are still being written
 CLAIM_SECONDS = 60.0  # a claim is taken anew after this time: well before its lease ends
 
 
@@ -59,38 +61,46 @@ class BulkDelivery:
     def deliver_parts(self, op: Op, parts: Iterable[tuple[int, pl.DataFrame]]) -> Iterator[pl.DataFrame]:
         """Delivers several parts (number, rows) of one op; yields the settled rows of each.
 
-        While the target takes a part, the one before it is settled: two servers work at a time. A part's
-        own order stays: first the target has it, then its outcomes, links and letters commit together.
+        While the target takes a part, the one before it is written to the lake and the one before that is
+        linked: two servers and the lake work at a time. A part's own order stays: first the target has it,
+        then the lake its outcomes, then links, letters and the outcomes of small parts commit together.
         """
         waiting = ((number, rows) for number, rows in parts if not rows.is_empty())
-        with ThreadPoolExecutor(1, thread_name_prefix="settling") as settler:
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="settling") as settler,
+            ThreadPoolExecutor(1, thread_name_prefix="recording") as recorder,
+        ):
             for first in waiting:
-                yield from self._under_one_claim(op, itertools.chain([first], waiting), settler)
+                yield from self._under_one_claim(op, itertools.chain([first], waiting), recorder, settler)
 
     def _under_one_claim(
-        self, op: Op, parts: Iterator[tuple[int, pl.DataFrame]], settler: ThreadPoolExecutor
+        self,
+        op: Op,
+        parts: Iterator[tuple[int, pl.DataFrame]],
+        recorder: ThreadPoolExecutor,
+        settler: ThreadPoolExecutor,
     ) -> Iterator[pl.DataFrame]:
         """Parts for as long as a claim may be held without being renewed."""
         begun = self.clock()
-        settling: Future[pl.DataFrame] | None = None
+        settling: deque[Future[pl.DataFrame]] = deque()
         crash_point("between_batches")
         with claimed(self.session.database, self.spec.target, [EVERYTHING], self.session.run_id, sleep=self.sleep):
             try:
                 for self.part, rows in parts:
-                    sent = self._sent(op, rows)
-                    before = None if settling is None else settling.result()
-                    settling = settler.submit(self._settle, op, self.part, *sent)
-                    if before is not None:
-                        yield before
+                    settled, values = self._sent(op, rows)
+                    recorded = recorder.submit(self._record, op, self.part, settled, values)
+                    settling.append(settler.submit(self._settle, settled, recorded))
+                    if len(settling) > UNSETTLED:
+                        yield settling.popleft().result()
                     if self.clock() - begun > CLAIM_SECONDS:
                         break
                     crash_point("between_batches")
-                if settling is not None:
-                    last, settling = settling.result(), None
-                    yield last
+                while settling:
+                    yield settling.popleft().result()
             finally:  # what the target has is settled, also when the part after it broke off
-                if settling is not None:
-                    settling.result()
+                wait(settling)
+                for one in settling:
+                    one.result()
 
     def _sent(self, op: Op, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Writes a part; its settled rows, and the rows with their old and new values."""
@@ -211,13 +221,18 @@ class BulkDelivery:
                 self.sleep(pause if pause is not None else self.spec.errors.backoff_seconds * 2**attempt)
                 attempt += 1
 
-    def _settle(self, op: Op, part: int, settled: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-        bulk = settled.height >= LAKE_OUTCOMES_FROM
-        if bulk:
-            write_lake_outcomes(
-                self.session.lake, self.spec.name, settled, rows,
-                run_id=self.session.run_id, plan_id=self.plan.plan_id, part=f"{part}:{op}",
-            )  # fmt: skip
+    def _record(self, op: Op, part: int, settled: pl.DataFrame, rows: pl.DataFrame) -> bool:
+        """Writes a large part's outcomes to the lake; whether they are there."""
+        if settled.height < LAKE_OUTCOMES_FROM:
+            return False
+        write_lake_outcomes(
+            self.session.lake, self.spec.name, settled, rows,
+            run_id=self.session.run_id, plan_id=self.plan.plan_id, part=f"{part}:{op}",
+        )  # fmt: skip
+        return True
+
+    def _settle(self, settled: pl.DataFrame, recorded: Future[bool]) -> pl.DataFrame:
+        bulk = recorded.result()
         with self.session.database.connection() as connection:
             settle(
                 connection, self.spec, settled, run_id=self.session.run_id, plan_id=self.plan.plan_id,

@@ -65,7 +65,7 @@ class Landing:
     def __enter__(self) -> Landing:
         shutil.rmtree(self._work, ignore_errors=True)  # of a load that was killed
         self._work.mkdir(parents=True, mode=0o700)
-        _quiet()
+        quiet()
         import dlt
 
         from sync_platform.staging.destination import LakeDestination
@@ -196,7 +196,7 @@ def _same(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(known.get(hint) == wanted.get(hint) for hint in ("data_type", "precision", "scale", "timezone"))
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """dlt sends nothing about us anywhere and logs nothing of its own; set before its first import."""
     os.environ.setdefault("RUNTIME__DLTHUB_TELEMETRY", "false")
     os.environ.setdefault("RUNTIME__LOG_LEVEL", "CRITICAL")

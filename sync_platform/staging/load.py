@@ -18,13 +18,14 @@ import pyarrow as pa
 
 from sync_platform.crash import crash_point
 from sync_platform.errors import BlockedError, ContractError, SyncError
+from sync_platform.meanwhile import importing
 from sync_platform.model import Position, Stream
 from sync_platform.staging import ledger
 from sync_platform.staging.absence import Absence
 from sync_platform.staging.canonical import canonical
 from sync_platform.staging.chunks import Chunk, Chunks, Limits
 from sync_platform.staging.lake import Lake
-from sync_platform.staging.landing import Landing, Reading, translated
+from sync_platform.staging.landing import Landing, Reading, quiet, translated
 from sync_platform.staging.ledger import StagedLoad
 from sync_platform.staging.merge import adopt, describe, merge, next_seq
 from sync_platform.staging.sieve import Sieve, Target
@@ -86,6 +87,8 @@ def stage(
     """
     from sync_platform.state.locks import advisory_lock
 
+    quiet()
+    importing("sync_platform.staging.destination")  # dlt, while the lake is attached
     source = _Source(connector=connector, stream=connector.stream(stream), fields=fields, where=where)
 
     def waiting() -> None:
