@@ -1,6 +1,7 @@
 """A Bulk CSV of the simulated Salesforce into staging, against dlt yielding its lines as dicts.
 
-The peer is given the CSV as a local file; ours asks the simulator for it, and its time includes that.
+Both move the same fields. The peer is given the CSV as a local file; ours asks the simulator for it, and its
+time includes that.
 """
 
 from __future__ import annotations
@@ -25,10 +26,11 @@ from tests.bench.ours import Ours
 from tests.private_postgres import free_port
 
 WORK = "Bulk CSV into staging"
-_QUERY = (
-    "SELECT Id, FirstName, LastName, Email, Company, Status, Phone, CreatedDate, "
-    "LastModifiedDate, SystemModstamp FROM Lead"
-)
+_FIELDS = (
+    "Id", "FirstName", "LastName", "Email", "Company", "Status", "Phone", "CreatedDate", "LastModifiedDate",
+    "SystemModstamp",
+)  # fmt: skip
+_QUERY = f"SELECT {', '.join(_FIELDS)} FROM Lead"
 _PAGE = 50_000
 _RESOURCES = '''\
 """The simulated Salesforce of the bench."""
@@ -150,7 +152,7 @@ def _mine(series: Series, ours: Ours, records: int) -> None:
         path.write_text(text, encoding="utf-8")
     ours.command("sql", "SELECT 1")  # starts the state, so that the next one is a plain load
     try:
-        measured = ours.stage("salesforce", "Lead")
+        measured = ours.stage("salesforce", "Lead", _FIELDS)
         found = ours.sql("SELECT count(*) AS n, count(DISTINCT Id) AS ids FROM staging.salesforce.Lead")
     finally:
         ours.command("down")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,14 @@ attributes:
   frequency: on_demand
 """
 _STAGE = """
-import sys
+import json, sys
 from pathlib import Path
 from sync_platform.project import Project
 from sync_platform.session import Session
 from sync_platform.staging.load import stage
 with Session.open(Project.current()) as session:
-    print(stage(session.lake, session.connector(sys.argv[1]), sys.argv[1], sys.argv[2]).rows_read)
+    fields = json.loads(sys.argv[3])
+    print(stage(session.lake, session.connector(sys.argv[1]), sys.argv[1], sys.argv[2], fields=fields).rows_read)
 """
 
 
@@ -98,9 +99,10 @@ class Ours:
         except ValueError:
             return []
 
-    def stage(self, connection: str, stream: str) -> Measured:
-        """One stream read into staging, nothing else."""
-        return run([sys.executable, "-c", _STAGE, connection, stream], env=self.environment, cwd=self.folder)
+    def stage(self, connection: str, stream: str, fields: Sequence[str]) -> Measured:
+        """These fields of one stream read into staging, nothing else."""
+        command = [sys.executable, "-c", _STAGE, connection, stream, json.dumps(list(fields))]
+        return run(command, env=self.environment, cwd=self.folder)
 
 
 def write_project(folder: Path) -> None:

@@ -11,6 +11,7 @@ import dagster as dg
 import pyarrow as pa
 from pydantic import Field, PrivateAttr
 
+from sync_platform.connectors.ahead import ahead
 from sync_platform.connectors.faults import Answer
 from sync_platform.connectors.http import Http
 from sync_platform.connectors.oauth import ClientCredentials, Grant, OAuth, RefreshToken, token_fault
@@ -248,9 +249,8 @@ class Salesforce(RestConnector):
 
     def _pages(self, job: reading.Reading, mark: Mark, *, full: bool) -> Iterator[Page]:
         if mark.job is not None or self._many(job, mark):
-            yield from bulk.pages(
-                job, bulk.Files(http=self.http, root=self._root, waiting=self._waiting), mark, full=full
-            )
+            files = bulk.Files(http=self.http, root=self._root, waiting=self._waiting)
+            yield from ahead(bulk.pages(job, files, mark, full=full), bulk.PARTS_AHEAD)
         else:
             yield from reading.pages(job, mark, full=full)
 

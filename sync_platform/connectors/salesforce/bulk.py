@@ -28,6 +28,8 @@ from sync_platform.model import Page
 
 #: Rows of one part of a result file.
 PART_ROWS: Final = 50_000
+#: Parts that may wait in memory while those before them are staged.
+PARTS_AHEAD: Final = 2
 #: Seconds a job may take before the read gives up on it.
 PATIENCE: Final = 4 * 3600.0
 _DONE: Final = "JobComplete"
