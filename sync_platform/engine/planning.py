@@ -192,7 +192,7 @@ def _repeated(con: duckdb.DuckDBPyConnection, files: PlanFiles, spec: SyncSpec, 
     """The desired records that share their match values with another desired record: `_key`."""
     empty = pl.DataFrame(schema={"_key": pl.String})
     paths = [str(path) for path in files.paths("desired")]
-    if not spec.match or not paths:
+    if not spec.match or not paths or _surely_single(paths, spec.match, folded):
         return empty
     texts = {name: f'trim(CAST("{name}" AS VARCHAR))' for name in spec.match}
     values = ", ".join(f"lower({text})" if name in folded else text for name, text in texts.items())
@@ -203,6 +203,17 @@ def _repeated(con: duckdb.DuckDBPyConnection, files: PlanFiles, spec: SyncSpec, 
         "SELECT _key FROM wanted WHERE v IN (SELECT v FROM twice)",
         [paths],
     ).pl()
+
+
+def _surely_single(paths: Sequence[str], match: Sequence[str], folded: set[str]) -> bool:
+    """Whether no two desired records share their match values: a quick look at hashes, which may miss it, never err."""
+    if folded.intersection(match):  # what is one letter to DuckDB need not be one to polars
+        return False
+    texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in match]
+    frames = (pl.read_parquet(path, columns=list(match)).drop_nulls() for path in paths)
+    value = texts[0] if len(texts) == 1 else pl.struct(texts)
+    hashes = pl.concat([frame.select(value.hash().alias("h"))["h"] for frame in frames])
+    return hashes.n_unique() == hashes.len()
 
 
 def changes_of(
