@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 
 from sync_platform.errors import AccessError, BlockedError, ConfigError
 
-PART_ROWS = 50_000
+PART_ROWS = 100_000
 LIFETIME = dt.timedelta(days=7)
 
 

@@ -1,7 +1,7 @@
 """One transaction per delivered batch: outcomes, links, dead letters and intents change together or not at all.
 
 The frame to settle has one row per change, with the columns of `SETTLED`. It is copied into a
-temporary table and folded into the ledger by set-based statements, so one row and 50,000 rows take
+temporary table and folded into the ledger by set-based statements, so one row and 100,000 rows take
 the same path.
 """
 
