@@ -57,7 +57,8 @@ attributes:
   frequency: on_demand
 """
 _STAGE = """
-import json, sys
+import gc, json, sys
+gc.set_threshold(100_000, 50, 50)  # as sync-platform's own commands begin
 from pathlib import Path
 from sync_platform.project import Project
 from sync_platform.session import Session

@@ -92,6 +92,11 @@ row = st.fixed_dictionaries(
 chunk = st.tuples(st.sampled_from([("Name", "Size"), ("Name",), ("Size",), ()]), st.lists(row, min_size=1, max_size=6))
 
 
+#: How landed rows are staged: as the file they are in where all are new, by a MERGE, or as an older release left them.
+ADOPTED, OLDER = "adopted", "landed by an older release"
+WAYS = (ADOPTED, "merged", OLDER)
+
+
 def table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> pa.Table:
     """A chunk as `Chunks` makes them."""
     return pa.table(
@@ -110,8 +115,8 @@ def table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> pa.Table:
     max_examples=25, deadline=None, derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
-@given(chunks=st.lists(chunk, min_size=1, max_size=4), adopting=st.booleans())
-def test_the_merge_does_what_the_model_does(lake: Lake, chunks: list[Any], adopting: bool) -> None:
+@given(chunks=st.lists(chunk, min_size=1, max_size=4), way=st.sampled_from(WAYS))
+def test_the_merge_does_what_the_model_does(lake: Lake, chunks: list[Any], way: str) -> None:
     model = Model()
     landing, file = 'lake."landing_model".rows', lake.db.home.run / "model.parquet"
     with lake.connect() as con:
@@ -124,10 +129,11 @@ def test_the_merge_does_what_the_model_does(lake: Lake, chunks: list[Any], adopt
             chunk_table = table(columns, rows)
             with Sieve(con, chunk_table, describe(con, "model", "T"), ["Id"], "At") as sieve:
                 count, _ = sieve.write(file, number, next_seq(lake))
-            con.execute(f"CREATE OR REPLACE TABLE {landing} AS SELECT * EXCLUDE (_hash) FROM '{file}'")
+            landed = "* EXCLUDE (_hash, _landed_hash), _landed_hash AS _hash" if way == OLDER else "* EXCLUDE (_hash)"
+            con.execute(f"CREATE OR REPLACE TABLE {landing} AS SELECT {landed} FROM '{file}'")
             types = {f.name: f.type for f in chunk_table.schema if not f.name.startswith("_")}
             done = None
-            if adopting and count:
+            if way == ADOPTED and count:
                 done = adopt(lake, con, "model", "T", landing=landing, file=file, count=count, types=types)
             if done is None:
                 done = merge(lake, con, "model", "T", landing=landing, chunk=number, types=types)
