@@ -232,6 +232,8 @@ def main() -> None:
 
             traceback.print_exc()
         Output("--json" in sys.argv).fail(bug)
+    finally:
+        gc.freeze()  # what lives now dies with the process: looking through it at the end took another second
 
 
 def _run(command: Callable[..., Any], **options: Any) -> None:

@@ -58,7 +58,7 @@ attributes:
 """
 _STAGE = """
 import gc, json, sys
-gc.set_threshold(100_000, 50, 50)  # as sync-platform's own commands begin
+gc.set_threshold(100_000, 50, 50)  # as sync-platform's own commands begin ...
 from pathlib import Path
 from sync_platform.project import Project
 from sync_platform.session import Session
@@ -66,6 +66,7 @@ from sync_platform.staging.load import stage
 with Session.open(Project.current()) as session:
     fields = json.loads(sys.argv[3])
     print(stage(session.lake, session.connector(sys.argv[1]), sys.argv[1], sys.argv[2], fields=fields).rows_read)
+gc.freeze()  # ... and end
 """
 
 
