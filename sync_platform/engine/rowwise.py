@@ -65,6 +65,16 @@ class RowwiseDelivery:
             crash_point("between_batches")
             yield self._write_and_settle(op, [], list(rows[start : start + self.stream.batch_size]))
 
+    def send_claimed(self, op: Op, rows: Sequence[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+        """As `deliver_claimed` for updates, as rows to be settled: the caller settles each batch before the next."""
+        for start in range(0, len(rows), self.stream.batch_size):
+            crash_point("between_batches")
+            batch = rows[start : start + self.stream.batch_size]
+            crash_point("before_intent")
+            crash_point("after_intent")
+            yield self._settled(batch, self._send(list(batch)))
+            crash_point("outcome_written")
+
     def deliver_rows(self, op: Op, rows: Sequence[dict[str, Any]]) -> Iterator[pl.DataFrame]:
         """As `deliver`, for rows as dictionaries."""
         for start in range(0, len(rows), self.stream.batch_size):
