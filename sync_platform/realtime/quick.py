@@ -7,15 +7,18 @@ another) ends it before anything is written, and the general way does all of it.
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import polars as pl
 import pyarrow as pa
 
+from sync_platform.crash import crash_point
 from sync_platform.engine.conversion import polars_type
 from sync_platform.engine.handful import change_of, comparable
 from sync_platform.engine.hashing import hash_values
@@ -37,8 +40,12 @@ if TYPE_CHECKING:
     from sync_platform.realtime.queue import Batch
     from sync_platform.session import Session
 
-CLAIM_PATIENCE = 2.0
-_AGAIN = (str(Status.RETRY), str(Status.REFUSED))
+CLAIM_PATIENCE: Final = 2.0
+#: Calls to a target at a time, of one batch that needs several.
+CALLS: Final = 4
+_Item = TypeVar("_Item")
+_Answer = TypeVar("_Answer")
+_AGAIN: Final = (str(Status.RETRY), str(Status.REFUSED))
 
 
 class NotUsualError(Exception):
@@ -103,6 +110,7 @@ class QuickDelivery:
     settled: list[pl.DataFrame] = field(default_factory=list)  # what was not usual in the end
     unchanged: int = 0
     closed: bool = False  # everything is settled and the claims are released
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def run(self, wanted: Wanted) -> None:
         """Writes what differs and settles everything. Raises NotUsualError before it has written anything."""
@@ -112,25 +120,49 @@ class QuickDelivery:
         skips = [row for row in changes if row["_op"] == Op.SKIP]
         self.unchanged = len(skips)
         members = {row[KEY]: row["_dedupe_key"] for row in wanted.rows} if self.terms.spec.dedupe else {}
+        idle = [_relinked(row) for row in skips if row["_relink"]]
+        unchanged: dict[str, tuple[str, str | None]] = {row[KEY]: ("unchanged", None) for row in skips}
+        batches = self._batches(updates)
+        if len(batches) > 1:
+            for _ in self._each(self._sent_and_settled, batches):
+                pass
+        elif batches:
+            sent = self._sent(batches[0])
+            if usual(sent):
+                self._settle([*sent, *idle], unchanged, members, self.taken.claims)
+                self.closed = True
+            else:
+                self._settle_unusual(sent)
+            crash_point("outcome_written")
+        if not self.closed:
+            self._settle(idle, unchanged, members, self.taken.claims)
+            self.closed = True
+
+    def _batches(self, rows: Sequence[_Item]) -> list[Sequence[_Item]]:
+        size = self.terms.stream.batch_size
+        return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+    def _each(self, work: Callable[[Sequence[_Item]], _Answer], batches: Sequence[Sequence[_Item]]) -> list[_Answer]:
+        """The answers to a call per batch, several at a time: a vendor's calls per second want more than one caller."""
+        if len(batches) == 1:
+            return [work(batches[0])]
+        with ThreadPoolExecutor(CALLS, thread_name_prefix="calls") as pool:
+            return [one.result() for one in [pool.submit(work, batch) for batch in batches]]
+
+    def _sent(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         delivery = RowwiseDelivery(
             self.session, self.terms.spec, self.batch.plan_id, self.terms.connector, self.terms.stream,
             self.rules.fields, False, patience=CLAIM_PATIENCE,
         )  # fmt: skip
-        idle = [_relinked(row) for row in skips if row["_relink"]]
-        unchanged: dict[str, tuple[str, str | None]] = {row[KEY]: ("unchanged", None) for row in skips}
-        left = len(updates)
-        for rows in delivery.send_claimed(Op.UPDATE, updates):
-            left -= len(rows)
-            if not usual(rows):
-                self._settle_unusual(rows)
-            elif left:
-                self._settle(rows, {}, {}, ())
-            else:
-                self._settle([*rows, *idle], unchanged, members, self.taken.claims)
-                self.closed = True
-        if not self.closed:
-            self._settle(idle, unchanged, members, self.taken.claims)
-            self.closed = True
+        return delivery.send_claimed(Op.UPDATE, rows)
+
+    def _sent_and_settled(self, rows: Sequence[dict[str, Any]]) -> None:
+        sent = self._sent(rows)
+        if usual(sent):
+            self._settle(sent, {}, {}, ())
+        else:
+            self._settle_unusual(sent)
+        crash_point("outcome_written")
 
     def _refuse_superseded(self, wanted: Wanted) -> None:
         for row in wanted.rows:
@@ -142,7 +174,10 @@ class QuickDelivery:
 
     def _changes(self, wanted: Wanted) -> list[dict[str, Any]]:
         fields, links = list(wanted.types), self.taken.links
-        here = self._current([links[row[KEY]].target_id for row in wanted.rows], wanted.types)
+        ids = [links[row[KEY]].target_id for row in wanted.rows]
+        here: dict[str, dict[str, Any]] = {}
+        for found in self._each(lambda some: self._current(some, wanted.types), self._batches(ids)):
+            here |= found
         return [
             change_of(row, here[links[row[KEY]].target_id], links[row[KEY]], fields, hashed, self.rules)
             for row, hashed in zip(wanted.rows, wanted.hashes, strict=True)
@@ -181,12 +216,13 @@ class QuickDelivery:
             plan_id=self.batch.plan_id, worker=self.terms.worker, done=done | dict(unchanged), members=members,
             claims=claims,
         )  # fmt: skip
-        self.outcomes.update((row["op"], row["status"]) for row in told)
+        with self._lock:
+            self.outcomes.update((row["op"], row["status"]) for row in told)
 
     def _settle_unusual(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Some record was refused or must be tried again: the ledger's general way."""
         frame = settled_frame([dict(row) for row in rows])
-        self.again |= {row["source_key"]: row["reason"] or row["status"] for row in rows if row["status"] in _AGAIN}
+        again = {row["source_key"]: row["reason"] or row["status"] for row in rows if row["status"] in _AGAIN}
         done = {row["source_key"]: (row["status"], row["reason"]) for row in rows if row["status"] not in _AGAIN}
         with self.session.database.connection() as connection:
             settle(
@@ -194,7 +230,9 @@ class QuickDelivery:
                 plan_id=self.batch.plan_id, lane="realtime",
             )  # fmt: skip
             finish(connection, self.terms.worker, self.batch.sync, done)
-        self.settled.append(frame)
+        with self._lock:
+            self.settled.append(frame)
+            self.again |= again
 
 
 def _relinked(row: Mapping[str, Any]) -> dict[str, Any]:
