@@ -81,6 +81,7 @@ class Lane:
         project = self.session.project
         self.contract = project.load(self.spec.contract, field_name="contract") if self.spec.contract else None
         self.judge = Judge.of(self.spec, self.schema, project.stream_options(self.spec.source).filter)
+        self.required = self.mapping.required
         self.row_rules = RowRules.of(self.spec, self.mapping) if self.judge.where is None else None
         read = self.judge.fields.union(*(rule.fields for rule in self.mapping.rules.values()))
         self.used = pa.schema([one for one in self.schema if one.name in read])  # what a batch's frames hold
@@ -212,13 +213,13 @@ class Lane:
         ):
             raise NotUsualError
         if self.row_rules is not None:
-            found = by_row(self.row_rules, records, names, self.mapping.required, self.contract)
+            found = by_row(self.row_rules, records, names, self.required, self.contract)
             if found is not None:
                 return found
         judged = self.judge.judge(self.con, self.judge.mark(self.con, self._rows(records), dt.datetime.now(dt.UTC)))
         wanted = judged.wanted.drop([name for name in self.used.names if name not in names])
         mapped = self.mapping.apply(wanted, self._lookups(wanted))
-        checked = validate(mapped, self.contract, required=self.mapping.required)
+        checked = validate(mapped, self.contract, required=self.required)
         if judged.left.height or checked.invalid.height:
             raise NotUsualError
         types = {name: kind for name, kind in checked.valid.schema.items() if not name.startswith("_")}
@@ -264,7 +265,7 @@ class Lane:
     def _checked(self, wanted: pl.DataFrame) -> tuple[Validated, pl.DataFrame | None]:
         """Wanted rows mapped and judged by the contract; those it refused, with their payload."""
         mapped = self.mapping.apply(wanted, self._lookups(wanted))
-        checked = validate(mapped, self.contract, required=self.mapping.required)
+        checked = validate(mapped, self.contract, required=self.required)
         refused = mapped.join(checked.invalid.select(KEY).unique(), on=KEY, how="semi")
         return checked, with_payload(refused, checked.invalid) if refused.height else None
 

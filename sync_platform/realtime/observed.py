@@ -9,7 +9,7 @@ syncs of one stream read a record back once, and so that plans see it before sta
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +32,7 @@ _MICROSECOND: Final = dt.timedelta(microseconds=1)
 _KNOWN: Final = """
     SELECT key, row, deleted, version_cursor, version_read_at, read_cursor, field_times FROM sync.observed
     WHERE connection = %s AND stream = %s AND key = ANY(%s) ORDER BY key FOR UPDATE"""
-#: A read that is older than what is known meanwhile changes nothing.
+#: A read that is older than what is known meanwhile changes nothing. What a crash of the server loses is read again.
 _KEEP: Final = """
     INSERT INTO sync.observed AS o (connection, stream, key, row, deleted, version_cursor, version_read_at, read_cursor,
                                     field_times, observed_at)
@@ -47,7 +47,7 @@ _KEEP: Final = """
            field_times = excluded.field_times, observed_at = now()
        WHERE (coalesce(excluded.version_cursor, 0), excluded.version_read_at)
           >= (coalesce(o.version_cursor, 0), o.version_read_at)
-    RETURNING key"""
+    RETURNING key, set_config('synchronous_commit', 'off', true)"""
 #: Rows are locked in key order, and one that changed since it was read (another `xmin`) is left alone. The answer: how
 #: many were kept, and whether other records share an old or a new dedupe key with these.
 _OVERLAY: Final = """
@@ -156,11 +156,19 @@ class Watched:
         found = self.connector.get(self.stream.name, list(keys), list(self.types))
         rows = {one.key: one for one in self._rows(found, read_at)}
         missing = [key for key in keys if key not in rows]
+        if not missing:
+            with self.database.reading() as connection:  # one trip
+                beaten = set(rows) - self._keep(connection, list(rows.values()))
+            return rows | self._newest(beaten) if beaten else rows
         with self.database.connection() as connection:
-            known = self._known(connection, missing) if missing else {}
+            known = self._known(connection, missing)
             rows |= {key: _gone(key, known.get(key), read_at) for key in missing}
             beaten = set(rows) - self._keep(connection, list(rows.values()))
             return rows | self._known(connection, sorted(beaten)) if beaten else rows
+
+    def _newest(self, keys: Collection[str]) -> dict[str, Observed]:
+        with self.database.connection() as connection:
+            return self._known(connection, sorted(keys))
 
     def _rows(self, found: pa.Table, read_at: int) -> list[Observed]:
         if not found.num_rows:
