@@ -175,7 +175,7 @@ class Watched:
             return []
         named = found.select([name for name in found.column_names if name in self.types])
         table = fit(named, dict(self.types), f"{self.connection}/{self.stream.name}")
-        keys = with_target_id(found, self.stream)["_target_id"].to_list()
+        keys = with_target_id(found.select(list(self.stream.key)), self.stream)["_target_id"].to_list()
         cursors = _cursors(table, self.stream)
         columns = {name: encoded(table.column(name)) for name in table.column_names}
         return [
