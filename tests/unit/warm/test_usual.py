@@ -11,11 +11,14 @@ import pytest
 
 from sync_platform.engine.spec import Dedupe
 from sync_platform.ledger.taking_up import release, take_up
+from sync_platform.realtime import queue
 from sync_platform.realtime.lane import Lane
 from sync_platform.realtime.observed import Observed, Watched
+from sync_platform.realtime.settling import settle_usual
 from tests.unit.warm.crm import FIELDS, LEAD
 from tests.unit.warm.office import Office
 
+ONE, TWO = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
 NOON = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
 WATCHED = "SELECT key, xmin::text, row, deleted, version_cursor, version_read_at, read_cursor, field_times"
 
@@ -107,7 +110,9 @@ def test_a_field_that_one_record_lacks_is_still_sent_for_the_others(office: Offi
     assert names(office) == {"l1@z": "by hand", "l2@x": None}, "absent is not null, and null is not absent"
 
 
-def test_two_records_that_share_a_dedupe_key_now_take_the_general_way(office: Office, general: list[Any]) -> None:
+def test_a_record_that_shares_a_dedupe_key_with_another_goes_the_general_way(
+    office: Office, general: list[Any]
+) -> None:
     office.spec = replace(office.spec, dedupe=Dedupe(by="lower(trim(email))"))
     known(office, "l1", "l2")
     general.clear()
@@ -137,7 +142,7 @@ def test_a_record_that_changed_since_it_was_read_is_not_overlaid(office: Office)
 
 def test_what_another_holds_is_not_taken_up(office: Office) -> None:
     known(office, "l1", "l2")
-    mine, other = "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000002"
+    mine, other = ONE, TWO
     first = take_up(office.database, office.spec, "Lead", ["l1"], other, 30)
     both = take_up(office.database, office.spec, "Lead", ["l1", "l2"], mine, 30)
     assert (first.usual, both.usual) == (True, False)
@@ -146,3 +151,24 @@ def test_what_another_holds_is_not_taken_up(office: Office) -> None:
     release(office.database, office.spec, first.claims, other)
     assert take_up(office.database, office.spec, "Lead", ["l1", "l2"], mine, 30).usual
     assert not take_up(office.database, office.spec, "Lead", ["l1", "l3"], mine, 30).usual, "l3 is not linked"
+
+
+def test_a_worker_that_lost_its_events_settles_nothing(office: Office) -> None:
+    known(office, "l1")
+    office.event("l1", fields={"Name": "late"}, at=later(1))
+    batch = queue.claim(office.database, ONE, ["leads"], 10)
+    assert batch is not None
+    link = "SELECT target_id, base, version_cursor FROM sync.links"
+    before = office.rows(link)
+    row = {
+        "source_key": "l1", "target_id": before[0][0], "op": "update", "status": "applied", "fields": "{}", "base": 1,
+        "version_cursor": 2**60, "version_read_at": 0,
+    }  # fmt: skip
+    told = {"run_id": "run", "plan_id": batch.plan_id, "done": {"l1": ("applied", None)}, "members": {}, "claims": ()}
+    with pytest.raises(queue.FencedError):
+        settle_usual(office.database, office.spec, [row], worker=TWO, **told)
+    assert office.rows(link) == before
+    assert office.rows("SELECT count(*) FROM sync.outcomes WHERE run_id = 'run'") == [(0,)]
+    settle_usual(office.database, office.spec, [row], worker=ONE, **told)
+    assert office.rows(link) == [(before[0][0], 1, 2**60)]
+    assert office.queue()[-1] == ("l1", "done", "applied")
