@@ -126,6 +126,8 @@ class World:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            with contextlib.suppress(ProcessLookupError):  # what it started and did not wait for
+                os.killpg(process.pid, signal.SIGTERM)
 
     def gateway(self) -> None:
         """Starts the gateway, and lets the source's vendor send to it."""
