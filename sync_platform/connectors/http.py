@@ -33,7 +33,7 @@ from sync_platform.connectors.body import Download, HalfAnswer, encode, parse
 from sync_platform.connectors.credentials import Auth, Credential
 from sync_platform.connectors.faults import LATER, Answer, Fault, FaultReader, fault_of, nothing_was_done
 from sync_platform.connectors.shared import Quota, Traffic
-from sync_platform.connectors.wire import Params, Wire, origin, session, watched, with_query, without_query
+from sync_platform.connectors.wire import Params, Wire, origin, send, session, watched, with_query, without_query
 from sync_platform.crash import crash_point
 from sync_platform.errors import (
     ConfigError,
@@ -127,6 +127,7 @@ class Http:
         self._deadline, self._attempts = deadline, attempts
         self._clock, self._sleep, self._jitter = clock, sleep, jitter
         base = {"User-Agent": "sync-platform", "Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+        self._reached: set[tuple[str, str, int]] = set()
         self._session = session(self.base_url, {**base, **(headers or {})})
 
     def get(self, path: str, **options: Any) -> Answer:
@@ -293,15 +294,15 @@ class Http:
         self, call: _Call, url: str, credential: Credential, timeout: tuple[float, float], stream: bool
     ) -> requests.Response:
         for _ in range(5):
-            answer = self._session.request(
-                call.method,
-                url,
-                data=call.body,
-                headers={**call.headers, **credential.headers},
-                timeout=timeout,
-                allow_redirects=False,
-                stream=stream,
-            )
+            place, told = origin(url), {**call.headers, **credential.headers}
+            if place in self._reached:
+                answer = send(self._session, call.method, url, call.body, told, timeout=timeout, stream=stream)
+            else:  # `requests` says what is wrong with an address
+                answer = self._session.request(
+                    call.method, url, data=call.body, headers=told, timeout=timeout, allow_redirects=False,
+                    stream=stream,
+                )  # fmt: skip
+                self._reached.add(place)
             target = answer.headers.get("Location")
             if not target or answer.status_code not in _MOVED or call.method not in HARMLESS:
                 break

@@ -19,7 +19,7 @@ from sync_platform.engine.reconcile import Rules, desired_hash
 from sync_platform.model import CURSOR, KEY, READ_AT, Op
 
 #: Modes in which a linked record is updated when it differs and left alone when it does not.
-_MODES: Final = frozenset({"upsert", "update", "mirror", "archive"})
+MODES: Final = frozenset({"upsert", "update", "mirror", "archive"})
 #: Types whose values compare in Python as they do in polars (a float's NaN does not).
 _PLAIN: Final = (pl.String, pl.Boolean, pl.Int64, pl.Int32, pl.Date, pl.Datetime, pl.Decimal)
 
@@ -44,7 +44,7 @@ def plan_linked(
     `current`: `_target_id` and target fields of the linked records, just read.
     """
     fields = [name for name in rules.fields if name in desired.columns]
-    if rules.mode not in _MODES or not all(_comparable(name, desired, current) for name in fields):
+    if rules.mode not in MODES or not all(_comparable(name, desired, current) for name in fields):
         return [], desired
     here = {row[TARGET_ID]: row for row in current.iter_rows(named=True)}
     sharing = Counter(links[key].target_id for key in desired[KEY] if key in links)
@@ -55,7 +55,7 @@ def plan_linked(
         return [], desired
     hashes = desired_hash(desired, fields).to_list()
     rows = [
-        _change(row, here[links[row[KEY]].target_id], links[row[KEY]], fields, hashed, rules)
+        change_of(row, here[links[row[KEY]].target_id], links[row[KEY]], fields, hashed, rules)
         for row, hashed, mine in zip(desired.iter_rows(named=True), hashes, plain, strict=True)
         if mine
     ]
@@ -63,11 +63,15 @@ def plan_linked(
 
 
 def _comparable(name: str, desired: pl.DataFrame, current: pl.DataFrame) -> bool:
-    kind = desired.schema[name]
-    return current.schema.get(name) == kind and isinstance(kind, _PLAIN)
+    return comparable(desired.schema[name], current.schema.get(name))
 
 
-def _change(
+def comparable(wanted: pl.DataType, found: pl.DataType | None) -> bool:
+    """Whether values of these types compare in Python as they do in polars."""
+    return wanted == found and isinstance(wanted, _PLAIN)
+
+
+def change_of(
     row: Mapping[str, Any],
     now: Mapping[str, Any],
     link: Linked,
@@ -75,6 +79,7 @@ def _change(
     hashed: int,
     rules: Rules,
 ) -> dict[str, Any]:
+    """The update or skip of one linked record that the target holds as `now`; `hashed`: see `desired_hash`."""
     differing = [name for name in fields if _normal(row[name], name, rules) != _normal(now[name], name, rules)]
     base = hashed - 2**64 if hashed >= 2**63 else hashed
     return {

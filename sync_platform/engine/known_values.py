@@ -1,18 +1,21 @@
-"""Values a contract has accepted before: a few records whose every value is known need not be judged again.
+"""Values a contract has accepted before: of a few records only the values that are new are judged.
 
 pandera takes some ten milliseconds however few records it is given, most of what an event may take. What may be
 remembered is only a check that judges each value by itself and is one of pandera's own; a contract with any
-other check (of a whole column, of several columns, of one's own, unique values, coercion) is always asked.
+other check (of a whole column, of several columns, of one's own, unique values, coercion) is always asked. A new
+value is given to pandera's own checks of its column alone; one that they refuse is pandera's to explain.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
 
 import pandera.polars as pa
 import polars as pl
+from pandera.api.polars.types import PolarsData
 
 FEW: Final = 500  # records; more of them are worth asking pandera
 KEPT: Final = 20_000  # values of a column
@@ -39,32 +42,76 @@ _PANDERAS: Final = "pandera.api.function_dispatch"
 
 @dataclass(frozen=True, slots=True)
 class KnownValues:
-    """What one contract accepted. `checked` are the columns whose values count, `nullable` those that may be empty."""
+    """What one contract accepted. `checks`: by column whose values count; `strict`: columns that are never empty."""
 
-    checked: tuple[str, ...]
+    checks: Mapping[str, Sequence[Any]]
     strict: frozenset[str]
     schemas: set[tuple[Any, ...]] = field(default_factory=set)
     values: dict[str, set[Any]] = field(default_factory=dict)
 
     def cover(self, fields: pl.DataFrame) -> bool:
-        """Whether the contract accepted frames of this shape and every value of this one."""
+        """Whether the contract accepts this frame, as far as that is known without asking it as a whole."""
         if fields.height > FEW or tuple(fields.schema.items()) not in self.schemas:
             return False
-        if any(fields[name].null_count() for name in self.strict if name in fields.columns):
+        names = [name for name in (*self.checks, *self.strict) if name in fields.columns]
+        return self.accept(fields.schema, {name: fields[name].to_list() for name in names})
+
+    def accept(self, schema: Mapping[str, pl.DataType], columns: Mapping[str, Collection[Any]]) -> bool:
+        """As `cover`, for the values of columns: all that are checked or never empty, of a frame of this schema."""
+        if tuple(schema.items()) not in self.schemas:
             return False
-        return all(self.values.get(n, set()).issuperset(fields[n]) for n in self.checked if n in fields.columns)
+        if any(None in columns[name] for name in self.strict if name in columns):
+            return False
+        fresh = {n: set(columns[n]) - self.values.get(n, set()) for n in self.checks if n in columns}
+        asked = {name: values for name, values in fresh.items() if values}
+        if asked and not self._pass(asked, schema):
+            return False
+        for name, values in asked.items():
+            self._remember(name, values)
+        return True
+
+    def _pass(self, asked: Mapping[str, Collection[Any]], schema: Mapping[str, pl.DataType]) -> bool:
+        """Whether every value passes each check of its column; what a check does not answer does not pass."""
+        answers: list[pl.LazyFrame] = []
+        for name, values in asked.items():
+            data = PolarsData(pl.LazyFrame({name: list(values)}, {name: schema[name]}), name)
+            for check in self.checks[name]:
+                plain = _plainly(check, values)
+                if plain is False:
+                    return False
+                if plain is None:
+                    answers.append(check.get_builtin_check_fn(check.name)(data, **check._check_kwargs))
+        return all(bool(found.to_series().fill_null(False).all()) for found in pl.collect_all(answers))
 
     def learn(self, fields: pl.DataFrame) -> None:
         """Remembers an accepted frame."""
         if fields.height > FEW:
             return
         self.schemas.add(tuple(fields.schema.items()))
-        for name in self.checked:
+        for name in self.checks:
             if name in fields.columns:
-                known = self.values.setdefault(name, set())
-                if len(known) > KEPT:
-                    known.clear()
-                known.update(fields[name])
+                self._remember(name, fields[name].to_list())
+
+    def _remember(self, name: str, values: Collection[Any]) -> None:
+        known = self.values.setdefault(name, set())
+        if len(known) > KEPT:
+            known.clear()
+        known.update(values)
+
+
+def _plainly(check: Any, values: Collection[Any]) -> bool | None:
+    """What the commonest checks say of these values, without a frame; None for all others."""
+    told = check._check_kwargs
+    if None in values:
+        return False
+    if check.name == "isin":
+        return all(value in told["allowed_values"] for value in values)
+    if check.name == "str_length" and told.get("exact_value") is None:
+        least, most = told.get("min_value"), told.get("max_value")
+        return all(least is None or least <= len(v) for v in values) and all(
+            most is None or len(v) <= most for v in values
+        )
+    return None
 
 
 @lru_cache(maxsize=256)
@@ -78,7 +125,7 @@ def known_values(model: type[pa.DataFrameModel]) -> KnownValues | None:
         if own or column.unique or column.coerce or column.parsers:
             return None
     return KnownValues(
-        checked=tuple(name for name, column in schema.columns.items() if column.checks),
+        checks={name: tuple(column.checks) for name, column in schema.columns.items() if column.checks},
         strict=frozenset(name for name, column in schema.columns.items() if not column.nullable),
     )
 

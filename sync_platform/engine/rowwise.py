@@ -65,6 +65,15 @@ class RowwiseDelivery:
             crash_point("between_batches")
             yield self._write_and_settle(op, [], list(rows[start : start + self.stream.batch_size]))
 
+    def send_claimed(self, op: Op, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Sends one batch of updates of records that the caller has claimed; what is left to be settled.
+
+        The caller passes `outcome_written` when it has settled them.
+        """
+        for point in ("between_batches", "before_intent", "after_intent"):
+            crash_point(point)
+        return self._settled(rows, self._send(list(rows)))
+
     def deliver_rows(self, op: Op, rows: Sequence[dict[str, Any]]) -> Iterator[pl.DataFrame]:
         """As `deliver`, for rows as dictionaries."""
         for start in range(0, len(rows), self.stream.batch_size):

@@ -28,13 +28,14 @@ EVERYTHING: Final = "*"
 
 # Whoever claims everything waits for those who claim records, and they for him: neither sees the other's
 # uncommitted row, so a transaction lock (shared by those who claim records) orders them.
-_ORDER: Final = """
+ORDER: Final = """
     SELECT CASE WHEN %(all)s THEN pg_advisory_xact_lock(hashtextextended(%(place)s, 7))
                 ELSE pg_advisory_xact_lock_shared(hashtextextended(%(place)s, 7)) END"""
-_TAKE: Final = """
+#: Takes the claims on the keys that `{wanted}` answers, as far as nobody else has them.
+TAKE: Final = """
     INSERT INTO sync.claims AS c (target_connection, target_object, target_key, owner, lease_until)
     SELECT %(connection)s, %(object)s, key, %(owner)s, now() + make_interval(secs => %(lease)s)
-    FROM unnest(%(keys)s::text[]) AS key
+    FROM {wanted}
     WHERE NOT EXISTS (
         SELECT 1 FROM sync.claims o
         WHERE o.target_connection = %(connection)s AND o.target_object = %(object)s AND o.owner <> %(owner)s
@@ -43,7 +44,8 @@ _TAKE: Final = """
        SET owner = excluded.owner, lease_until = excluded.lease_until
        WHERE c.lease_until < now() OR c.owner = excluded.owner
     RETURNING target_key"""
-_RELEASE: Final = """
+_TAKE: Final = TAKE.format(wanted="unnest(%(keys)s::text[]) AS key")
+RELEASE: Final = """
     DELETE FROM sync.claims
     WHERE target_connection = %s AND target_object = %s AND target_key = ANY(%s) AND owner = %s"""
 
@@ -82,7 +84,7 @@ def claimed(
         ended.set()
         keeper.cancel()
         with database.reading() as connection:
-            connection.execute(_RELEASE, (target.connection, target.object, wanted, owner))
+            connection.execute(RELEASE, (target.connection, target.object, wanted, owner))
 
 
 def _keep(
@@ -113,7 +115,7 @@ def _take(database: Database, target: Endpoint, keys: Sequence[str], owner: str,
     }
     with database.connection() as connection:
         with connection.pipeline():
-            connection.execute(_ORDER, told)
+            connection.execute(ORDER, told)
             answer = connection.execute(_TAKE, told)
         taken = answer.fetchall()
         if len(taken) == len(keys):

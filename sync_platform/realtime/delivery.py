@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import polars as pl
 
@@ -17,13 +17,14 @@ from sync_platform.engine.handful import plan_linked
 from sync_platform.engine.judging import Judged
 from sync_platform.engine.lookups import target_rows
 from sync_platform.engine.planning import Target, changes_of, rules_of
-from sync_platform.engine.reconcile import Rules, plan_left
+from sync_platform.engine.reconcile import plan_left
 from sync_platform.engine.recover import recover
 from sync_platform.engine.rowwise import SUPERSEDED, RowwiseDelivery, id_claim, match_claim
 from sync_platform.ledger.claims import claimed
 from sync_platform.ledger.links import LINKS, links_of
 from sync_platform.ledger.members import remember_members
 from sync_platform.ledger.settle import SETTLED, settle
+from sync_platform.ledger.taking_up import Link
 from sync_platform.model import CURSOR, KEY, READ_AT, Op, Status, Stream
 from sync_platform.realtime.queue import Batch, finish
 
@@ -45,16 +46,7 @@ _IDLE: Final = {
 _AGAIN: Final = (str(Status.RETRY), str(Status.REFUSED))
 
 
-class _Link(NamedTuple):
-    """What a source record is linked to, and the version that was delivered."""
-
-    target_id: str
-    base: int | None
-    cursor: int | None
-    read_at: int | None
-
-
-Links: TypeAlias = Mapping[str, _Link]
+Links: TypeAlias = Mapping[str, Link]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +65,16 @@ class Terms:
 
 @dataclass
 class Delivery:
-    """Delivers one batch; `again` then holds the records that must be tried again, with why."""
+    """Delivers one batch; `again` then holds the records that must be tried again, with why.
+
+    `desired`: the wanted records, one frame for each set of fields that records have a value for.
+    """
 
     terms: Terms
     batch: Batch
     session: Session
     judged: Judged
-    desired: pl.DataFrame
+    desired: Sequence[pl.DataFrame]
     invalid: pl.DataFrame | None
     again: dict[str, str] = field(default_factory=dict)
     unchanged: int = 0
@@ -91,7 +86,7 @@ class Delivery:
         spec = self.terms.spec
         self._mine = frozenset(self.batch.keys)
         self._open = set(self._mine)
-        everyone = [*self.desired[KEY].to_list(), *self.judged.left[KEY].to_list()]
+        everyone = [*self._wanted_keys(), *self.judged.left[KEY].to_list()]
         links = self._links(everyone)
         for _ in range(LOOKS):
             with claimed(
@@ -105,12 +100,15 @@ class Delivery:
                     return
         self.again = dict.fromkeys(self._open, "its link changed meanwhile")
 
+    def _wanted_keys(self) -> list[str]:
+        return [str(key) for part in self.desired for key in part[KEY]]
+
     def _links(self, keys: list[str]) -> Links:
         found = links_of(self.session.database, self.terms.spec, keys)
-        return {row[0]: _Link(*row[1:]) for row in found.iter_rows()}
+        return {row[0]: Link(*row[1:]) for row in found.iter_rows()}
 
     def _under_claims(self, links: Links) -> Iterator[pl.DataFrame]:
-        if self.desired.height or self.judged.left.height:
+        if any(part.height for part in self.desired) or self.judged.left.height:
             yield from self._deliver(links)
         if self.invalid is not None:
             yield self._settled(contract_failures(self.invalid, self.terms.spec))
@@ -119,33 +117,24 @@ class Delivery:
     def _claims(self, links: Links) -> list[str]:
         spec = self.terms.spec
         claims = [id_claim(one.target_id) for one in links.values()]
-        names = [name for name in spec.match if name in self.desired.columns]
-        for key, *found in self.desired.select(KEY, *names).iter_rows():
-            if key not in links:
-                claims.append(match_claim(spec, key, found if len(names) == len(spec.match) else ()))
+        for part in self.desired:
+            names = [name for name in spec.match if name in part.columns]
+            for key, *found in part.select(KEY, *names).iter_rows():
+                if key not in links:
+                    claims.append(match_claim(spec, key, found if len(names) == len(spec.match) else ()))
         return claims or [f"none:{self.batch.plan_id}"]
 
     def _deliver(self, links: Links) -> Iterator[pl.DataFrame]:
-        terms, spec = self.terms, self.terms.spec
-        desired = self._not_superseded(links)
-        fields = tuple(name for name in desired.columns if not name.startswith("_"))
-        target = Target(
-            session=self.session, spec=spec, connector=terms.connector, stream=terms.stream, fields=fields,
-            folded=terms.folded, compare="live", con=terms.con, linked=True, vacant=False,
-            left=set(self.judged.left[KEY]),
-        )  # fmt: skip
-        rules = rules_of(spec, target)
-        linked = [links[key].target_id for key in desired[KEY] if key in links]
-        current = target_rows(terms.connector, terms.stream, linked, fields)
-        changes, rest = plan_linked(desired, current, links, rules)
-        if rest.height:
-            repeated = _repeated(desired, spec, terms.folded)
-            changes += changes_of(target, rest, rules, repeated, self._unknown(), _frame(links)).to_dicts()
-        changes += self._left(links, fields, rules, changes)
-        if not terms.may_delete(sum(row["_op"] in _REMOVING for row in changes)):
+        planned = [self._planned(part, links) for part in self._parts(links)]
+        changes = [row for _, rows in planned for row in rows]
+        fields, left = planned[-1][0], self._left(links, planned[-1][0], changes)
+        if not self.terms.may_delete(sum(row["_op"] in _REMOVING for row in (*changes, *left))):
             self._give_up()
             return
-        yield from self._write(changes, fields, links)
+        for names, rows in planned:
+            yield from self._write(rows, names, links)
+        yield from self._write(left, fields, links)
+        changes += left
         skips = [row for row in changes if row["_op"] == Op.SKIP]
         self.unchanged = sum(row[KEY] in self._mine for row in skips)
         relinked = [row for row in skips if row["_relink"]]
@@ -157,30 +146,57 @@ class Delivery:
         if held:
             yield self._settled(without_call(pl.DataFrame(held, infer_schema_length=None), Status.HELD))
 
-    def _not_superseded(self, links: Links) -> pl.DataFrame:
+    def _parts(self, links: Links) -> list[pl.DataFrame]:
+        """The wanted records that are planned together: rivals for one target record always are."""
+        parts = [self._not_superseded(part, links) for part in self.desired]
+        ids = [links[key].target_id for part in parts for key in part[KEY] if key in links]
+        if len(parts) == 1 or len(set(ids)) == len(ids):
+            return parts
+        common = [name for name in parts[0].columns if all(name in part.columns for part in parts)]
+        return [pl.concat([part.select(common) for part in parts])]
+
+    def _target(self, fields: tuple[str, ...]) -> Target:
+        return Target(
+            session=self.session, spec=self.terms.spec, connector=self.terms.connector, stream=self.terms.stream,
+            fields=fields, folded=self.terms.folded, compare="live", con=self.terms.con, linked=True, vacant=False,
+            left=set(self.judged.left[KEY]),
+        )  # fmt: skip
+
+    def _planned(self, desired: pl.DataFrame, links: Links) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+        """The fields of one part of the wanted records, and its changes."""
+        terms, spec = self.terms, self.terms.spec
+        fields = tuple(name for name in desired.columns if not name.startswith("_"))
+        target = self._target(fields)
+        rules = rules_of(spec, target)
+        linked = [links[key].target_id for key in desired[KEY] if key in links]
+        changes, rest = plan_linked(desired, target_rows(terms.connector, terms.stream, linked, fields), links, rules)
+        if rest.height:
+            repeated = _repeated(self.desired, spec, terms.folded)
+            changes += changes_of(target, rest, rules, repeated, self._unknown(), _frame(links)).to_dicts()
+        return fields, changes
+
+    def _not_superseded(self, desired: pl.DataFrame, links: Links) -> pl.DataFrame:
         """Without records of which a newer version was delivered already: their events are done."""
-        for key, cursor, read_at in self.desired.select(KEY, CURSOR, READ_AT).iter_rows():
+        for key, cursor, read_at in desired.select(KEY, CURSOR, READ_AT).iter_rows():
             link = links.get(key)
             if link is None or link.cursor is None or cursor is None:
                 continue
             if (link.cursor, link.read_at or 0) > (cursor, read_at or 0):
                 self._superseded.add(key)
         if not self._superseded:
-            return self.desired
-        return self.desired.filter(~pl.col(KEY).is_in(list(self._superseded)))
+            return desired
+        return desired.filter(~pl.col(KEY).is_in(list(self._superseded)))
 
     def _unknown(self) -> dict[str, str]:
         with self.session.database.connection() as connection:
             rows = connection.execute(
                 """SELECT source_key, reason FROM sync.held
                    WHERE sync = %s AND kind = 'unknown' AND source_key = ANY(%s)""",
-                (self.terms.spec.name, self.desired[KEY].to_list()),
+                (self.terms.spec.name, self._wanted_keys()),
             ).fetchall()
         return {str(key): str(reason) for key, reason in rows}
 
-    def _left(
-        self, links: Links, fields: tuple[str, ...], rules: Rules, changes: list[dict[str, Any]]
-    ) -> list[dict[str, Any]]:
+    def _left(self, links: Links, fields: tuple[str, ...], changes: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """The changes for linked records that are not wanted any more."""
         left = [row for row in self.judged.left.iter_rows(named=True) if row[KEY] in links]
         if not left:
@@ -195,6 +211,7 @@ class Delivery:
         )
         current = target_rows(self.terms.connector, self.terms.stream, frame["_target_id"].to_list(), fields)
         taken = [row["_target_id"] for row in changes if row["_target_id"] is not None]
+        rules = rules_of(self.terms.spec, self._target(fields))
         gone = plan_left(frame.unique("_target_id"), current, rules, taken).to_dicts()
         return [{**row, "_base": None, "_replaces": None, "_relink": False} for row in gone]
 
@@ -265,7 +282,7 @@ class Delivery:
 
     def _remember(self, connection: Any) -> None:
         """The dedupe key every record of the batch has now."""
-        parts = [self.desired] if self.invalid is None else [self.desired, self.invalid]
+        parts = [*self.desired] if self.invalid is None else [*self.desired, self.invalid]
         keyed = [part.select(source_key=KEY, dedupe_key=pl.col("_dedupe_key").cast(pl.String)) for part in parts]
         duplicates = self.judged.left.filter(pl.col("_why") == "duplicate")
         keyed.append(duplicates.select(source_key=KEY, dedupe_key="_dedupe_key"))
@@ -285,12 +302,14 @@ def _frame(links: Links) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=LINKS, orient="row")
 
 
-def _repeated(desired: pl.DataFrame, spec: SyncSpec, folded: set[str]) -> pl.DataFrame:
+def _repeated(desired: Sequence[pl.DataFrame], spec: SyncSpec, folded: set[str]) -> pl.DataFrame:
     """The records that share their match values with another one of the batch: `_key`."""
-    names = [name for name in spec.match if name in desired.columns]
     seen: dict[tuple[str, ...], list[str]] = {}
-    for key, *values in desired.select(KEY, *names).iter_rows() if names and desired.height > 1 else ():
-        if all(value is not None for value in values):
+    for part in desired if sum(part.height for part in desired) > 1 else ():
+        names = [name for name in spec.match if name in part.columns]
+        for key, *values in part.select(KEY, *names).iter_rows() if names else ():
+            if any(value is None for value in values):
+                continue
             texts = (str(value).strip() for value in values)
             told = tuple(text.lower() if name in folded else text for name, text in zip(names, texts, strict=True))
             seen.setdefault(told, []).append(key)

@@ -18,16 +18,21 @@ import polars as pl
 import pyarrow as pa
 
 from sync_platform.engine.desired import compiled, looked_up, with_payload
+from sync_platform.engine.handful import MODES
 from sync_platform.engine.judging import Judge
 from sync_platform.engine.lookups import folded_fields
+from sync_platform.engine.reconcile import Rules, desired_hash
+from sync_platform.engine.row_rules import NotPlain, RowRules
 from sync_platform.engine.spec import Lookup
-from sync_platform.engine.validation import validate
+from sync_platform.engine.validation import Validated, validate
 from sync_platform.ledger.members import mates_of
+from sync_platform.ledger.taking_up import TakenUp, release, take_up
 from sync_platform.model import KEY
 from sync_platform.realtime.circuit import calling
-from sync_platform.realtime.delivery import Delivery, Terms
+from sync_platform.realtime.delivery import CLAIM_SECONDS, Delivery, Terms
 from sync_platform.realtime.observed import Observed, Watched
 from sync_platform.realtime.queue import Batch
+from sync_platform.realtime.quick import NotUsualError, QuickDelivery, Wanted, by_row
 from sync_platform.staging.canonical import canonical
 from sync_platform.staging.overlay import rows_of
 from sync_platform.staging.tables import columns
@@ -41,9 +46,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered:
-    """What became of a batch: every settled row, records that must be tried again (with why), and counts."""
+    """What became of a batch: every settled row, records that must be tried again (with why), and counts.
+
+    `usual` counts the outcomes (op, status) that went well and whose rows nobody needs any more.
+    """
 
     settled: list[pl.DataFrame]
+    usual: Mapping[tuple[str, str], int] = field(default_factory=dict)
     again: Mapping[str, str]
     counts: Mapping[str, int]
     cells: tuple[int, int]
@@ -72,6 +81,8 @@ class Lane:
         project = self.session.project
         self.contract = project.load(self.spec.contract, field_name="contract") if self.spec.contract else None
         self.judge = Judge.of(self.spec, self.schema, project.stream_options(self.spec.source).filter)
+        self.required = self.mapping.required
+        self.row_rules = RowRules.of(self.spec, self.mapping) if self.judge.where is None else None
         read = self.judge.fields.union(*(rule.fields for rule in self.mapping.rules.values()))
         self.used = pa.schema([one for one in self.schema if one.name in read])  # what a batch's frames hold
 
@@ -122,13 +133,103 @@ class Lane:
             con=self.con,
         )
 
-    # -- what is wanted --------------------------------------------------------------------------
-
     def deliver(self, batch: Batch) -> Delivered:
         """Brings the target up to date with these records and settles their events.
 
         Raises SystemAwayError, BusyError, FencedError, or what is wrong with a record; what was settled before stays.
         """
+        return self._quickly(batch) or self._in_general(batch)
+
+    # -- the usual batch -------------------------------------------------------------------------
+
+    def _quickly(self, batch: Batch) -> Delivered | None:
+        """As `deliver`, when every record is linked, wanted and accepted (see `quick`); else None, and nothing done."""
+        if self.spec.mode not in MODES:
+            return None
+        database, source = self.session.database, self.watched.stream.name
+        taken = take_up(database, self.spec, source, batch.keys, batch.plan_id, CLAIM_SECONDS)
+        work: QuickDelivery | None = None
+        try:
+            if not taken.usual:
+                return None
+            with calling(self.spec.source.connection):
+                wanted = self._wanted(batch, taken)
+            work = QuickDelivery(
+                terms=self._terms(),
+                batch=batch,
+                session=replace(self.session, run_id=batch.plan_id),
+                taken=taken,
+                rules=Rules(
+                    mode=self.spec.mode,
+                    fields=tuple(wanted.types),
+                    empty_is_null=self.target_stream.empty_is_null,
+                    folded=frozenset(self.folded),
+                ),
+            )
+            with calling(self.spec.target.connection):
+                work.run(wanted)
+        except (NotUsualError, NotPlain):
+            return None
+        finally:
+            if work is None or not work.closed:
+                release(database, self.spec, taken.claims, batch.plan_id)
+        return Delivered(
+            settled=work.settled,
+            usual=work.outcomes,
+            again=work.again,
+            counts={
+                "processed": len(batch.keys) - len(work.again),
+                "unchanged": work.unchanged,
+                "invalid": 0,
+                "duplicates": 0,
+            },
+            cells=wanted.cells,
+        )
+
+    def _wanted(self, batch: Batch, taken: TakenUp) -> Wanted:
+        """What the target should hold of these records. Raises NotUsualError or NotPlain."""
+        known = {key: Observed.of((key, *row)) for key, row in taken.known.items() if row is not None}
+        told = {key: self.watched.overlaid(known.get(key), list(events)) for key, events in batch.events.items()}
+        laid = {key: one for key, one in told.items() if one is not None}
+        read = self.watched.read_back([key for key in told if key not in laid])
+        wanted = self._mapped([laid[key] if key in laid else read[key] for key in told])
+        if self.spec.dedupe is not None or laid:
+            dedupe = [row["_dedupe_key"] for row in wanted.rows if row["_dedupe_key"] is not None]
+            changed = [one for key, one in laid.items() if one != known[key]]
+            was = {key: row[6] for key, row in taken.known.items() if row is not None}
+            if len(set(dedupe)) < len(dedupe) or not self.watched.keep_overlaid(
+                changed, was, self.spec.name, batch.keys, dedupe
+            ):
+                raise NotUsualError
+        return wanted
+
+    def _mapped(self, records: Sequence[Observed]) -> Wanted:
+        """The records mapped and accepted, row by row where the rules allow it."""
+        present = {frozenset(name for name in self.used.names if name in one.values) for one in records}
+        if (
+            any(one.deleted for one in records)
+            or len(present) != 1
+            or not self.judge.fields <= (names := present.pop())
+        ):
+            raise NotUsualError
+        if self.row_rules is not None:
+            found = by_row(self.row_rules, records, names, self.required, self.contract)
+            if found is not None:
+                return found
+        judged = self.judge.judge(self.con, self.judge.mark(self.con, self._rows(records), dt.datetime.now(dt.UTC)))
+        wanted = judged.wanted.drop([name for name in self.used.names if name not in names])
+        mapped = self.mapping.apply(wanted, self._lookups(wanted))
+        checked = validate(mapped, self.contract, required=self.required)
+        if judged.left.height or checked.invalid.height:
+            raise NotUsualError
+        types = {name: kind for name, kind in checked.valid.schema.items() if not name.startswith("_")}
+        hashes = desired_hash(checked.valid, list(types)).to_list()
+        cells = (checked.cells_filled, checked.cells_total)
+        return Wanted(rows=checked.valid.to_dicts(), hashes=hashes, types=types, cells=cells)
+
+    # -- any batch -------------------------------------------------------------------------------
+
+    def _in_general(self, batch: Batch) -> Delivered:
         now = dt.datetime.now(dt.UTC)
         with calling(self.spec.source.connection):
             records = self.watched.resolve(batch.events)
@@ -137,18 +238,15 @@ class Lane:
             if mates:
                 marked = self.judge.mark(self.con, self._rows([*records.values(), *mates]), now)
         judged = self.judge.judge(self.con, marked)
-        wanted = judged.wanted.drop(self._absent(list(records.values())))
-        mapped = self.mapping.apply(wanted, self._lookups(wanted))
-        checked = validate(mapped, self.contract, required=self.mapping.required)
-        refused = mapped.join(checked.invalid.select(KEY).unique(), on=KEY, how="semi")
-        invalid = with_payload(refused, checked.invalid) if refused.height else None
+        parts = [self._checked(part) for part in self._parted(judged.wanted, [*records.values(), *mates])]
+        invalid = [invalid for _, invalid in parts if invalid is not None]
         work = Delivery(
             terms=self._terms(),
             batch=batch,
             session=replace(self.session, run_id=batch.plan_id),
             judged=judged,
-            desired=checked.valid,
-            invalid=invalid,
+            desired=[checked.valid for checked, _ in parts],
+            invalid=pl.concat(invalid) if invalid else None,
         )
         with calling(self.spec.target.connection):
             settled = list(work.run())
@@ -158,11 +256,29 @@ class Lane:
             counts={
                 "processed": len(batch.keys) - len(work.again),
                 "unchanged": work.unchanged,
-                "invalid": 0 if invalid is None else invalid.height,
+                "invalid": sum(part.height for part in invalid),
                 "duplicates": judged.left.filter(pl.col("_why") == "duplicate").height,
             },
-            cells=(checked.cells_filled, checked.cells_total),
+            cells=(sum(one.cells_filled for one, _ in parts), sum(one.cells_total for one, _ in parts)),
         )
+
+    def _checked(self, wanted: pl.DataFrame) -> tuple[Validated, pl.DataFrame | None]:
+        """Wanted rows mapped and judged by the contract; those it refused, with their payload."""
+        mapped = self.mapping.apply(wanted, self._lookups(wanted))
+        checked = validate(mapped, self.contract, required=self.required)
+        refused = mapped.join(checked.invalid.select(KEY).unique(), on=KEY, how="semi")
+        return checked, with_payload(refused, checked.invalid) if refused.height else None
+
+    def _parted(self, wanted: pl.DataFrame, records: Sequence[Observed]) -> list[pl.DataFrame]:
+        """The wanted rows by the fields their records were told: absent is not null, so nothing is sent for it."""
+        absent: dict[tuple[str, ...], list[str]] = {}
+        for one in records:
+            missing = tuple(name for name in self.used.names if name not in one.values)
+            absent.setdefault(missing, []).append(one.key)
+        if len(absent) == 1:
+            return [wanted.drop(next(iter(absent)))]
+        parts = [wanted.filter(pl.col(KEY).is_in(keys)).drop(missing) for missing, keys in absent.items()]
+        return [part for part in parts if part.height] or [wanted]
 
     def _mates(self, records: Mapping[str, Observed], marked: pl.DataFrame) -> list[Observed]:
         """The records that share an old or a new dedupe key with one of these."""
@@ -177,11 +293,6 @@ class Lane:
         frame = pl.from_arrow(rows_of(told, self.used))
         assert isinstance(frame, pl.DataFrame)
         return frame
-
-    def _absent(self, records: Sequence[Observed]) -> list[str]:
-        """The fields that some record of the batch was not told: absent is not null, so nothing is sent for them."""
-        alive = [one.values for one in records if not one.deleted]
-        return [name for name in self.used.names if any(name not in values for values in alive)]
 
     def _lookups(self, wanted: pl.DataFrame) -> Mapping[str, pl.DataFrame]:
         if not any(isinstance(rule, Lookup) for rule in self.spec.mapping.values()):

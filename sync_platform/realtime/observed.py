@@ -9,7 +9,7 @@ syncs of one stream read a record back once, and so that plans see it before sta
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +32,7 @@ _MICROSECOND: Final = dt.timedelta(microseconds=1)
 _KNOWN: Final = """
     SELECT key, row, deleted, version_cursor, version_read_at, read_cursor, field_times FROM sync.observed
     WHERE connection = %s AND stream = %s AND key = ANY(%s) ORDER BY key FOR UPDATE"""
-#: A read that is older than what is known meanwhile changes nothing.
+#: A read that is older than what is known meanwhile changes nothing. What a crash of the server loses is read again.
 _KEEP: Final = """
     INSERT INTO sync.observed AS o (connection, stream, key, row, deleted, version_cursor, version_read_at, read_cursor,
                                     field_times, observed_at)
@@ -47,7 +47,27 @@ _KEEP: Final = """
            field_times = excluded.field_times, observed_at = now()
        WHERE (coalesce(excluded.version_cursor, 0), excluded.version_read_at)
           >= (coalesce(o.version_cursor, 0), o.version_read_at)
-    RETURNING key"""
+    RETURNING key, set_config('synchronous_commit', 'off', true)"""
+#: Rows are locked in key order, and one that changed since it was read (another `xmin`) is left alone. The answer: how
+#: many were kept, and whether other records share an old or a new dedupe key with these.
+_OVERLAY: Final = """
+    WITH d AS (
+        SELECT * FROM unnest(%(keys)s::text[], %(rows)s::text[], %(cursors)s::bigint[], %(field_times)s::text[],
+                             %(was)s::text[]) AS d(key, row, cursor, field_times, was)),
+    locked AS MATERIALIZED (
+        SELECT o.key, o.xmin::text AS xmin FROM sync.observed o
+        WHERE o.connection = %(connection)s AND o.stream = %(stream)s AND o.key = ANY(%(keys)s)
+        ORDER BY o.key FOR UPDATE),
+    kept AS (
+        UPDATE sync.observed o SET row = d.row::jsonb, version_cursor = d.cursor, field_times = d.field_times::jsonb,
+               observed_at = now()
+        FROM d JOIN locked l USING (key)
+        WHERE o.connection = %(connection)s AND o.stream = %(stream)s AND o.key = d.key AND l.xmin = d.was
+        RETURNING o.key)
+    SELECT set_config('synchronous_commit', 'off', true), (SELECT count(*) FROM kept), EXISTS (
+        SELECT 1 FROM sync.members WHERE sync = %(sync)s AND source_key <> ALL(%(all)s) AND dedupe_key IN (
+            SELECT unnest(%(dedupe_keys)s::text[])
+            UNION SELECT dedupe_key FROM sync.members WHERE sync = %(sync)s AND source_key = ANY(%(all)s)))"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +81,15 @@ class Observed:
     read_at: int  # when it was last read as a whole
     read_cursor: int | None  # its cursor at that read
     field_times: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, row: Sequence[Any]) -> Observed:
+        """From a row of `sync.observed`: key, row, deleted, version's cursor and time, read cursor, field times."""
+        key, values, deleted, cursor, read_at, read_cursor, times = row[:7]
+        return cls(
+            key=key, values=values, deleted=deleted, cursor=cursor, read_at=read_at, read_cursor=read_cursor,
+            field_times=times,
+        )  # fmt: skip
 
 
 def micros(moment: dt.datetime) -> int:
@@ -82,11 +111,36 @@ class Watched:
         """The newest state of each record, which is at least as new as its events."""
         with self.database.connection() as connection:
             known = self._known(connection, list(events))
-            told = {key: self._overlaid(known.get(key), list(events[key])) for key in events}
+            told = {key: self.overlaid(known.get(key), list(events[key])) for key in events}
             done = {key: one for key, one in told.items() if one is not None}
             self._keep(connection, [one for key, one in done.items() if one != known.get(key)])
         asked = [key for key in events if key not in done]
         return done | self.read_back(asked)
+
+    def keep_overlaid(
+        self, records: Sequence[Observed], was: Mapping[str, str], sync: str, keys: Sequence[str], dedupe: Sequence[str]
+    ) -> bool:
+        """Stores known records over which events were laid; False when that is not all there is to do.
+
+        `was`: the version (`xmin`) of the row that each was laid over. Not all: a row changed meanwhile, or another
+        record shares a dedupe key of the sync with one of `keys`, whose keys now are `dedupe`.
+        """
+        row = self.database.statement(
+            _OVERLAY,
+            {
+                "connection": self.connection,
+                "stream": self.stream.name,
+                "keys": [one.key for one in records],
+                "rows": [orjson.dumps(one.values).decode() for one in records],
+                "cursors": [one.cursor for one in records],
+                "field_times": [orjson.dumps(one.field_times).decode() for one in records],
+                "was": [was[one.key] for one in records],
+                "sync": sync,
+                "all": list(keys),
+                "dedupe_keys": list(dedupe),
+            },
+        )
+        return row is not None and row[1] == len(records) and not row[2]
 
     def newest(self, keys: Sequence[str]) -> dict[str, Observed]:
         """The state of records without an event of their own: as last observed, else read back."""
@@ -102,18 +156,26 @@ class Watched:
         found = self.connector.get(self.stream.name, list(keys), list(self.types))
         rows = {one.key: one for one in self._rows(found, read_at)}
         missing = [key for key in keys if key not in rows]
+        if not missing:
+            with self.database.reading() as connection:  # one trip
+                beaten = set(rows) - self._keep(connection, list(rows.values()))
+            return rows | self._newest(beaten) if beaten else rows
         with self.database.connection() as connection:
-            known = self._known(connection, missing) if missing else {}
+            known = self._known(connection, missing)
             rows |= {key: _gone(key, known.get(key), read_at) for key in missing}
             beaten = set(rows) - self._keep(connection, list(rows.values()))
             return rows | self._known(connection, sorted(beaten)) if beaten else rows
+
+    def _newest(self, keys: Collection[str]) -> dict[str, Observed]:
+        with self.database.connection() as connection:
+            return self._known(connection, sorted(keys))
 
     def _rows(self, found: pa.Table, read_at: int) -> list[Observed]:
         if not found.num_rows:
             return []
         named = found.select([name for name in found.column_names if name in self.types])
         table = fit(named, dict(self.types), f"{self.connection}/{self.stream.name}")
-        keys = with_target_id(found, self.stream)["_target_id"].to_list()
+        keys = with_target_id(found.select(list(self.stream.key)), self.stream)["_target_id"].to_list()
         cursors = _cursors(table, self.stream)
         columns = {name: encoded(table.column(name)) for name in table.column_names}
         return [
@@ -128,7 +190,7 @@ class Watched:
             for at, key in enumerate(keys)
         ]
 
-    def _overlaid(self, known: Observed | None, events: list[Told]) -> Observed | None:
+    def overlaid(self, known: Observed | None, events: list[Told]) -> Observed | None:
         """What is known with the values its events tell; None when the record must be read back.
 
         A record that was read as a whole after all its events had arrived needs nothing.
@@ -173,13 +235,7 @@ class Watched:
 
     def _known(self, connection: Connection, keys: Sequence[str]) -> dict[str, Observed]:
         rows = connection.execute(_KNOWN, (self.connection, self.stream.name, list(keys))).fetchall()
-        return {
-            key: Observed(
-                key=key, values=values, deleted=deleted, cursor=cursor, read_at=read_at, read_cursor=read_cursor,
-                field_times=times,
-            )
-            for key, values, deleted, cursor, read_at, read_cursor, times in rows
-        }  # fmt: skip
+        return {row[0]: Observed.of(row) for row in rows}
 
     def _keep(self, connection: Connection, records: Sequence[Observed]) -> set[str]:
         """Stores records; the keys of those of which nothing newer was known."""

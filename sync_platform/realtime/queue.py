@@ -20,21 +20,26 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS: Final = 30.0
 
-_HEAD: Final = """
-    SELECT s.sync FROM unnest(%(syncs)s::text[]) AS s(sync)
-    CROSS JOIN LATERAL (
-        SELECT q.seq FROM sync.queue q
-        WHERE q.sync = s.sync AND q.state = 'waiting' AND q.owner IS NULL
-          AND (q.not_before IS NULL OR q.not_before <= now())
-          AND NOT EXISTS (SELECT 1 FROM sync.queue b WHERE b.sync = q.sync AND b.key = q.key AND b.state = 'waiting'
-                            AND (b.owner IS NOT NULL OR b.not_before > now()))
-        ORDER BY q.seq LIMIT 1) AS first
-    ORDER BY first.seq LIMIT 1"""
+#: The state answers both at once, in one trip; the claim sees what the one before it took, because it waits its turn.
+#: It need not outlive a crash of the server: whoever lost it is fenced, and what is written needs a claim that does.
+_TURN: Final = """
+    SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(hashtextextended('claiming', 7))"""
 _CLAIM: Final = """
-    WITH candidates AS (
-        SELECT DISTINCT key FROM (
-            SELECT q.key FROM sync.queue q
-            WHERE q.sync = %(sync)s AND q.state = 'waiting' AND q.owner IS NULL
+    WITH head AS MATERIALIZED (
+        SELECT s.sync FROM unnest(%(syncs)s::text[]) AS s(sync)
+        CROSS JOIN LATERAL (
+            SELECT q.seq FROM sync.queue q
+            WHERE q.sync = s.sync AND q.state = 'waiting' AND q.owner IS NULL
+              AND (q.not_before IS NULL OR q.not_before <= now())
+              AND NOT EXISTS (SELECT 1 FROM sync.queue b WHERE b.sync = q.sync AND b.key = q.key
+                                AND b.state = 'waiting' AND (b.owner IS NOT NULL OR b.not_before > now()))
+            ORDER BY q.seq LIMIT 1) AS first
+        ORDER BY first.seq LIMIT 1),
+    candidates AS (
+        SELECT DISTINCT oldest.sync, oldest.key FROM head
+        CROSS JOIN LATERAL (
+            SELECT q.sync, q.key FROM sync.queue q
+            WHERE q.sync = head.sync AND q.state = 'waiting' AND q.owner IS NULL
               AND (q.not_before IS NULL OR q.not_before <= now())
               AND NOT EXISTS (SELECT 1 FROM sync.queue b WHERE b.sync = q.sync AND b.key = q.key
                                 AND b.state = 'waiting' AND (b.owner IS NOT NULL OR b.not_before > now()))
@@ -42,9 +47,9 @@ _CLAIM: Final = """
     taken AS (
         UPDATE sync.queue q SET owner = %(worker)s, plan_id = %(plan_id)s, attempts = q.attempts + 1,
                lease_until = now() + make_interval(secs => %(lease)s)
-        FROM candidates c WHERE q.sync = %(sync)s AND q.key = c.key AND q.state = 'waiting'
-        RETURNING q.seq, q.key, q.attempts)
-    SELECT t.key, t.seq, t.attempts, i.event_id, i.kind, i.occurred_at, i.received_at, i.fields
+        FROM candidates c WHERE q.sync = c.sync AND q.key = c.key AND q.state = 'waiting'
+        RETURNING q.sync, q.seq, q.key, q.attempts)
+    SELECT t.sync, t.key, t.seq, t.attempts, i.event_id, i.kind, i.occurred_at, i.received_at, i.fields
     FROM taken t JOIN sync.inbox i USING (seq) ORDER BY t.seq"""
 _FINISH: Final = """
     UPDATE sync.queue q SET state = %(state)s, owner = NULL, lease_until = NULL, not_before = NULL,
@@ -102,21 +107,21 @@ def claim(database: Database, worker: str, syncs: Sequence[str], limit: int) -> 
     """
     plan_id = str(uuid.uuid4())
     told = {"syncs": list(syncs), "worker": worker, "limit": limit, "lease": LEASE_SECONDS, "plan_id": plan_id}
-    with database.connection() as connection:
-        # Claims are taken one after the other: what one takes, the next one sees.
-        connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('claiming events', 7))")
-        head = connection.execute(_HEAD, told).fetchone()
-        if head is None:
-            return None
-        rows = connection.execute(_CLAIM, {**told, "sync": head[0]}).fetchall()
+    with database.connection() as connection, connection.pipeline():
+        connection.execute(_TURN)
+        answer = connection.execute(_CLAIM, told)
+        connection.commit()
+        rows = answer.fetchall()
+    if not rows:
+        return None
     events: dict[str, list[Told]] = {}
     attempts: dict[str, int] = {}
-    for key, seq, tried, event_id, kind, occurred_at, received_at, fields in rows:
+    for _, key, seq, tried, event_id, kind, occurred_at, received_at, fields in rows:
         events.setdefault(key, []).append(
             Told(seq=seq, event_id=event_id, kind=kind, occurred_at=occurred_at, received_at=received_at, fields=fields)
         )
         attempts[key] = max(tried, attempts.get(key, 0))
-    return Batch(sync=str(head[0]), plan_id=plan_id, events=events, attempts=attempts)
+    return Batch(sync=str(rows[0][0]), plan_id=plan_id, events=events, attempts=attempts)
 
 
 def finish(
@@ -160,7 +165,7 @@ def release(
 
 
 def renew(database: Database, worker: str, batches: Sequence[str]) -> None:
-    """Extends the leases of the batches this worker is busy with, and says that it lives.
+    """Extends the leases of the batches this worker is busy with (events, claims on targets), and says that it lives.
 
     What it claimed and lost sight of is not renewed: it comes back when its lease runs out.
     """
@@ -169,6 +174,10 @@ def renew(database: Database, worker: str, batches: Sequence[str]) -> None:
             """UPDATE sync.queue SET lease_until = now() + make_interval(secs => %s)
                WHERE owner = %s AND plan_id = ANY(%s::uuid[])""",
             (LEASE_SECONDS, worker, list(batches)),
+        )
+        connection.execute(
+            "UPDATE sync.claims SET lease_until = now() + make_interval(secs => %s) WHERE owner = ANY(%s::uuid[])",
+            (LEASE_SECONDS, list(batches)),
         )
         connection.execute("UPDATE sync.workers SET seen_at = now() WHERE worker_id = %s", (worker,))
 

@@ -79,6 +79,7 @@ class Windows:
             window = self._open.setdefault(sync, _Window())
             for settled in done.settled:
                 window.tally.add(settled)
+            window.tally.outcomes.update(done.usual)
             window.counts.update(done.counts)
             window.cells.update(filled=done.cells[0], total=done.cells[1])
             window.latencies += latencies

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import select
 import threading
@@ -51,8 +52,7 @@ class Database:
     @property
     def shown(self) -> str:
         """Where the database is, without credentials, for messages."""
-        known = _parameters(self._url)
-        return f"{known.get('host', 'localhost')}:{known.get('port', '5432')}/{known.get('dbname', '')}"
+        return _shown(self._url)
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -265,6 +265,12 @@ def _ours(error: psycopg.Error, shown: str) -> SyncError | None:
             mend=f"start it (`sync-platform up`), or check {_VARIABLE}",
         )
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def _shown(url: str) -> str:
+    known = _parameters(url)
+    return f"{known.get('host', 'localhost')}:{known.get('port', '5432')}/{known.get('dbname', '')}"
 
 
 def _parameters(url: str) -> dict[str, Any]:

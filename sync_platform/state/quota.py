@@ -36,6 +36,9 @@ _WRITE: Final = """
         learned_at = clock_timestamp() WHERE account = %(account)s AND bucket = %(bucket)s"""
 
 
+OFTEN_SECONDS: Final = 1.0
+
+
 class PostgresQuota:
     """The `Quota` of one account, shared by all processes of the installation.
 
@@ -58,6 +61,7 @@ class PostgresQuota:
         self._clock = clock
         self._sleep = sleep
         self._max_wait = max_wait
+        self._told: dict[str, tuple[tuple[float | None, float | None], float]] = {}  # the last answer taken over, when
         self._seen: dict[str, tuple[float, float]] = {}  # rate and burst as the last `acquire` found them
 
     def __repr__(self) -> str:
@@ -87,7 +91,16 @@ class PostgresQuota:
                 return waited
 
     def learn(self, bucket: str, *, limit: float | None, per_seconds: float | None, remaining: float | None) -> None:
-        """Takes over what the vendor's answer said about its limit; an answer that says nothing new costs nothing."""
+        """Takes over what the vendor's answer said about its limit; an answer that says nothing new costs nothing.
+
+        While much of a limit is left, how much is taken over once a second: others' calls are seen soon enough.
+        """
+        told = (limit, per_seconds)
+        plenty = limit is not None and remaining is not None and remaining > limit / 10
+        before = self._told.get(bucket)
+        if plenty and before is not None and before[0] == told and time.monotonic() - before[1] < OFTEN_SECONDS:
+            return
+        self._told[bucket] = (told, time.monotonic())
         if bucket in self._seen:
             rate, burst = self._seen[bucket]
             same = learned(

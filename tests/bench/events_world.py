@@ -28,6 +28,15 @@ from tests.bench.events_project import EDITED, Feed
 from tests.bench.ours import Ours
 from tests.private_postgres import PrivateServer, free_port
 
+_DAEMON = """
+import os, sys
+from pathlib import Path
+from sync_platform.state.dagster_home import enter_dagster
+from sync_platform.state.database import open_state
+enter_dagster(open_state())
+program = str(Path(sys.executable).parent / "dagster-daemon")
+os.execv(program, [program, "run", "-m", "sync_platform.definitions"])
+"""
 SECRET = "the-last-segment-of-the-address"
 
 
@@ -97,12 +106,15 @@ class World:
 
     def start(self, *command: str) -> subprocess.Popen[bytes]:
         """Starts `sync-platform` with these arguments; its output goes to a file."""
-        with (self.folder / f"{command[0]}.log").open("ab") as out:
+        return self._start(command[0], [Path(sys.executable).parent / "sync-platform", *command])
+
+    def _start(self, name: str, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+        with (self.folder / f"{name}.log").open("ab") as out:
             process = subprocess.Popen(
-                [Path(sys.executable).parent / "sync-platform", *command], env=self.ours.environment,
-                cwd=self.ours.folder, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+                command, env=self.ours.environment, cwd=self.ours.folder, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=out, start_new_session=True,
             )  # fmt: skip
-        self._running.setdefault(command[0], []).append(process)
+        self._running.setdefault(name, []).append(process)
         return process
 
     def stop(self, name: str) -> None:
@@ -114,6 +126,8 @@ class World:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
+            with contextlib.suppress(ProcessLookupError):  # what it started and did not wait for
+                os.killpg(process.pid, signal.SIGTERM)
 
     def gateway(self) -> None:
         """Starts the gateway, and lets the source's vendor send to it."""
@@ -133,6 +147,12 @@ class World:
         for _ in range(self.workers):
             self.start("worker", "--concurrency", str(self.concurrency))
         self._wait_for("the worker", lambda: self._registered() - before >= self.workers)
+
+    def daemon(self) -> None:
+        """Starts Dagster's daemon and waits until its sensors tick."""
+        self._start("daemon", [sys.executable, "-c", _DAEMON])
+        beats = "SELECT count(*) FROM dagster.daemon_heartbeats WHERE daemon_type = 'SENSOR'"
+        self._wait_for("the daemon", lambda: self.rows(beats)[0][0])
 
     def _registered(self) -> int:
         return int(self.rows("SELECT count(*) FROM sync.workers")[0][0])

@@ -175,7 +175,7 @@ class Server:
         self.place = f"postgres {told.get('host') or 'localhost'}:{told.get('port') or 5432}/{told.get('dbname') or ''}"
         if any(secret in self.place for secret in self._secrets):
             self.place = "postgres"
-        self._conninfo = make_conninfo(url, **_DEFAULTS | {k: v for k, v in told.items() if k in _DEFAULTS})
+        self.conninfo = make_conninfo(url, **_DEFAULTS | {k: v for k, v in told.items() if k in _DEFAULTS})
         self._settings = settings
         self._traffic = traffic
         self._idle: list[Session] = []
@@ -184,7 +184,7 @@ class Server:
 
     def _connect(self) -> Session:
         try:
-            connection = adbc.connect(self._conninfo, autocommit=True)
+            connection = adbc.connect(self.conninfo, autocommit=True)
         except DriverError as error:
             raise refused_login(error, self.place, self._secrets) from None
         session = Session(connection, self.place, self._secrets, self._traffic)

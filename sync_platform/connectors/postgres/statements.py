@@ -63,8 +63,8 @@ def create(table: Table, given: Sequence[str], low: int, high: int) -> str:
     )
 
 
-def update(table: Table, given: Sequence[str], low: int, high: int) -> str:
-    """Sets the given columns of rows that differ in one of them."""
+def update(table: Table, given: Sequence[str], low: int, high: int, *, part: str = PART) -> str:
+    """Sets the given columns of rows that differ in one of them; `part`: where the rows come from."""
     keys = [f"{expression} AS _k{i}" for i, expression in enumerate(_target_key(table))]
     values = [f"{_cast(table, table.columns[name])} AS {identifier(name)}" for name in given]
     here = " AND ".join(f"t.{identifier(name)} = s._k{i}" for i, name in enumerate(table.key))
@@ -72,7 +72,7 @@ def update(table: Table, given: Sequence[str], low: int, high: int) -> str:
     differs = " OR ".join(_differs(table.columns[name]) for name in given) or "false"
     place, exists = identifier(table.schema, table.name), f"t.{identifier(table.key[0])} IS NOT NULL"
     return (
-        f"WITH s AS MATERIALIZED (SELECT p._n, {', '.join((*keys, *values))} FROM {PART} p "
+        f"WITH s AS MATERIALIZED (SELECT p._n, {', '.join((*keys, *values))} FROM {part} p "
         f"WHERE p._n >= {low} AND p._n < {high}), "
         f"u AS (UPDATE {place} t SET {sets} FROM s WHERE {here} AND ({differs}) RETURNING s._n) "
         f"SELECT s._n, u._n IS NOT NULL AS _done, {exists} AND NOT ({differs}) AS _there "

@@ -55,7 +55,7 @@ def apply_part(session: Session, table: Table, op: Op, rows: pa.Table) -> pa.Tab
     Raises ConfigError for what is wrong with every row, and what the session raises for the server.
     """
     given = [name for name in rows.column_names if name not in _TECHNICAL]
-    _refuse_whole_part(table, op, given)
+    refuse_whole_part(table, op, given)
     refused = refusals_before_sending(table, op, rows)
     if op is Op.CREATE and table.plain_inserts and not refused:
         ids = _copy_straight(session, table, given, rows)
@@ -75,7 +75,7 @@ def apply_part(session: Session, table: Table, op: Op, rows: pa.Table) -> pa.Tab
     return outcome.table()
 
 
-def _refuse_whole_part(table: Table, op: Op, given: Sequence[str]) -> None:
+def refuse_whole_part(table: Table, op: Op, given: Sequence[str]) -> None:
     if not table.writable:
         raise ConfigError(f"{table} cannot be written", field="object", value=str(table), mend="name a table")
     for name in given:

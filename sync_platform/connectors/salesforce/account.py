@@ -270,7 +270,8 @@ class Salesforce(RestConnector):
                 field=named,
                 mend="match on a field Salesforce can filter by, best an external id",
             )
-        schema = pa.schema([one for one in schema if one.name in {"Id", named, *_named(schema, fields)}])
+        asked = {"Id", named, *_named(schema, fields)}
+        schema = pa.schema([one for one in schema if one.name in asked])
         wanted = list(dict.fromkeys(value for value in values if value))
         rows: list[Mapping[str, Any]] = []
         if wanted:

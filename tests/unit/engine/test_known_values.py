@@ -63,6 +63,19 @@ def test_values_that_were_accepted_are_known_and_new_ones_are_judged() -> None:
         assert refused(people(bad)) == [("k0", field)]
 
 
+def test_a_new_value_is_judged_alone_and_then_known() -> None:
+    known = known_values(Plain)
+    assert known is not None
+    assert refused(people(("a@x", "lead", "Ada"))) == []
+    schema = people().drop("_key").schema
+    assert known.accept(schema, {"email": ["never@seen"], "stage": ["customer"], "name": ["Ada"]})
+    assert "never@seen" in known.values["email"]
+    assert not known.accept(schema, {"email": ["never seen"], "stage": ["lead"], "name": ["Ada"]})
+    assert not known.accept(schema, {"email": ["a@x"], "stage": ["lead"], "name": [None]})
+    assert not known.accept({**schema, "name": pl.Categorical()}, {"email": ["a@x"]})
+    assert refused(people(("never seen", "lead", "Ada"))) == [("k0", "email")]
+
+
 def test_what_was_refused_is_refused_again() -> None:
     for _ in range(3):
         assert refused(people(("nobody", "lead", "Ada"), ("a@x", "lead", "Ada"))) == [("k0", "email")]
