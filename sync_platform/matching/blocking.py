@@ -21,6 +21,7 @@ SLICE: Final = 5_000
 MOST_SHARING: Final = 25
 _SHORT: Final = 5  # a local part shorter than this says nothing
 
+
 class _Block(NamedTuple):
     """A key: `head` (one value or a list of them), with `tail` when there is one."""
 

@@ -63,9 +63,7 @@ def classify(
     )
     exact = _alone(told.filter("_keyed")).filter(~pl.col("_contradicts"))
     rest = _without(told, exact)
-    possible = rest.filter(
-        (pl.col("_score") >= likeness.matching.possible) | pl.col("_suspect") | pl.col("_keyed")
-    )
+    possible = rest.filter((pl.col("_score") >= likeness.matching.possible) | pl.col("_suspect") | pl.col("_keyed"))
     likely, possible = _likely(possible, likeness.matching)
     ambiguous = possible.sort("_score", TARGET_ID, descending=[True, False]).group_by(KEY, maintain_order=True)
     parts = [
@@ -77,6 +75,15 @@ def classify(
         score=pl.lit(None, dtype=pl.Float64), evidence=pl.lit(None, dtype=pl.String),
     )  # fmt: skip
     return pl.concat([found, alone])
+
+
+def alike(source: pl.DataFrame, target: pl.DataFrame, likeness: Likeness) -> pl.DataFrame:
+    """Every pair that may be the same: `_key`, `_target_id`, `_score`, `_evidence`, `_contradicts`, `_agrees`."""
+    keyed, scored = _scored(source, target, likeness)
+    worth = (pl.col("_score") >= likeness.matching.possible) | pl.col("_suspect")
+    return pl.concat([scored.filter(worth), scored.join(keyed, on=[KEY, TARGET_ID], how="semi")]).unique(
+        [KEY, TARGET_ID], maintain_order=True
+    )
 
 
 def _scored(source: pl.DataFrame, target: pl.DataFrame, likeness: Likeness) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -87,10 +87,15 @@ def _uncrossed(joined: pl.DataFrame, fields: Sequence[MatchField]) -> pl.DataFra
     straight = _similar(joined, f"s_f{one}", f"t_f{one}") + _similar(joined, f"s_f{other}", f"t_f{other}")
     across = [_similar(joined, f"s_f{one}", f"t_f{other}"), _similar(joined, f"s_f{other}", f"t_f{one}")]
     found = pl.DataFrame({"straight": straight, "first": across[0], "second": across[1]})
-    better = (pl.col("first") + pl.col("second") > pl.col("straight") + 0.3) & (pl.max_horizontal("first", "second") >= NEAR)
+    better = (pl.col("first") + pl.col("second") > pl.col("straight") + 0.3) & (
+        pl.max_horizontal("first", "second") >= NEAR
+    )
     marked = joined.with_columns(found.select(better.fill_null(False).alias("_crossed"))["_crossed"])
     exchanged = [
-        pl.when("_crossed").then(pl.col(f"t_{part}{there}")).otherwise(pl.col(f"t_{part}{here}")).alias(f"t_{part}{here}")
+        pl.when("_crossed")
+        .then(pl.col(f"t_{part}{there}"))
+        .otherwise(pl.col(f"t_{part}{here}"))
+        .alias(f"t_{part}{here}")
         for here, there in ((one, other), (other, one))
         for part in ("f", "names")
     ]
@@ -135,13 +140,14 @@ def _level(joined: pl.DataFrame, number: int, field: MatchField) -> pl.Series:
         likeness = _similar(joined, f"s_f{number}", f"t_f{number}")
         typed = (_edits(joined, f"s_f{number}", f"t_f{number}") <= 1) & _long(joined, number)
         near = (likeness >= NEAR) | typed
-    level = pl.when(same).then(pl.lit("equal"))
+    cases: list[tuple[pl.Expr, str]] = [(same, "equal")]
     if field.kind == "name":
         called = pl.col(f"t_names{number}").list.contains(one) | pl.col(f"s_names{number}").list.contains(other)
-        level = level.when(called).then(pl.lit("nickname"))
-        level = level.when(_initial(one, other)).then(pl.lit("close"))
-    level = level.when(pl.col("_near")).then(pl.lit("close"))
-    level = level.when(one.is_not_null() & other.is_not_null()).then(pl.lit("different"))
+        cases += [(called, "nickname"), (_initial(one, other), "close")]
+    cases += [(pl.col("_near"), "close"), (one.is_not_null() & other.is_not_null(), "different")]
+    level: pl.Expr = pl.lit(None, dtype=pl.String)
+    for condition, name in reversed(cases):
+        level = pl.when(condition).then(pl.lit(name)).otherwise(level)
     return joined.with_columns(near.alias("_near")).select(level.alias("_level"))["_level"]
 
 

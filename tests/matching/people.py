@@ -27,9 +27,11 @@ FIRST: Final = {
 #: Names with accents, and in other scripts, with the spelling another system has.
 ACCENTED: Final = (
     ("José", "Núñez", "Jose", "Nunez"), ("François", "Lefèvre", "Francois", "Lefevre"),
-    ("Jürgen", "Müller", "Jurgen", "Muller"), ("Zoë", "Brontë", "Zoe", "Bronte"), ("Łukasz", "Wójcik", "Lukasz", "Wojcik"),
+    ("Jürgen", "Müller", "Jurgen", "Muller"), ("Zoë", "Brontë", "Zoe", "Bronte"),
+    ("Łukasz", "Wójcik", "Lukasz", "Wojcik"),
     ("Søren", "Sørensen", "Soren", "Sorensen"), ("Björk", "Guðmundsdóttir", "Bjork", "Gudmundsdottir"),
-    ("Çağla", "Yıldız", "Cagla", "Yildiz"), ("Ştefan", "Țepeș", "Stefan", "Tepes"), ("Jiří", "Dvořák", "Jiri", "Dvorak"),
+    ("Çağla", "Yıldız", "Cagla", "Yildiz"), ("Ştefan", "Țepeș", "Stefan", "Tepes"),
+    ("Jiří", "Dvořák", "Jiri", "Dvorak"),
 )  # fmt: skip
 SCRIPTS: Final = (
     ("Иван", "Петров", "Ivan", "Petrov"), ("Ольга", "Смирнова", "Olga", "Smirnova"),
@@ -38,15 +40,22 @@ SCRIPTS: Final = (
     ("محمد", "حسن", "Mhmd", "Hsn"), ("גיל", "כהן", "Gil", "Khn"), ("태희", "김", "Taehui", "Gim"),
 )  # fmt: skip
 _SYLLABLES: Final = (
-    "ba ber bra dal den dor fen gar gri hal hen jor kal ken lam lin mar mon nor ner pal per rad ros sal ser stei tan "
-    "ter ul val ver wal wen zan zim"
-).split()
-_ENDS: Final = "man son berg ley ton ford wick stein ner ski sen er ing wood field".split()
-_COMMON: Final = "Smith Jones Brown Miller Davis Wilson Taylor Clark Lewis Walker Young Hall King Wright Green".split()
+    "ba", "ber", "bra", "dal", "den", "dor", "fen", "gar", "gri", "hal", "hen", "jor", "kal", "ken", "lam", "lin",
+    "mar", "mon", "nor", "ner", "pal", "per", "rad", "ros", "sal", "ser", "stei", "tan", "ter", "ul", "val", "ver",
+    "wal", "wen", "zan", "zim",
+)  # fmt: skip
+_ENDS: Final = (
+    "man", "son", "berg", "ley", "ton", "ford", "wick", "stein", "ner", "ski", "sen", "er", "ing", "wood", "field",
+)  # fmt: skip
+_COMMON: Final = (
+    "Smith", "Jones", "Brown", "Miller", "Davis", "Wilson", "Taylor", "Clark", "Lewis", "Walker", "Young", "Hall",
+    "King", "Wright", "Green",
+)  # fmt: skip
 _CITIES: Final = (
-    "Berlin Hamburg Vienna Zurich Geneva London Leeds Bristol Dublin Paris Lyon Madrid Porto Rome Milan Athens Warsaw "
-    "Prague Oslo Bergen Malmo Turku Ghent Boston Denver Austin Seattle Chicago Toronto Sydney"
-).split()
+    "Berlin", "Hamburg", "Vienna", "Zurich", "Geneva", "London", "Leeds", "Bristol", "Dublin", "Paris", "Lyon",
+    "Madrid", "Porto", "Rome", "Milan", "Athens", "Warsaw", "Prague", "Oslo", "Bergen", "Malmo", "Turku", "Ghent",
+    "Boston", "Denver", "Austin", "Seattle", "Chicago", "Toronto", "Sydney",
+)  # fmt: skip
 _DOMAINS: Final = ("mail.example", "post.example", "web.example", "inbox.example", "firm.example", "home.example")
 
 
@@ -192,7 +201,10 @@ def _household(office: _Office) -> Sequence[Person]:
     kind = office.chance.random()
     one = office.person()
     if kind < 0.06:  # twins: all but the first name and the address
-        return [one, office.person(firstname=office.other([one]), lastname=one.lastname, phone=one.phone, city=one.city)]
+        return [
+            one,
+            office.person(firstname=office.other([one]), lastname=one.lastname, phone=one.phone, city=one.city),
+        ]
     if kind < 0.12:
         return _family(office, one)
     if kind < 0.15:  # colleagues behind one switchboard
@@ -237,9 +249,7 @@ def _strangers(office: _Office, world: World, count: int) -> None:
                 rows.append(office.person(firstname=model.firstname, lastname=model.lastname))
             elif kind < 0.12:  # a sister or brother of somebody the other system knows
                 name = office.other([row for row in known if row.phone == model.phone])
-                rows.append(
-                    office.person(firstname=name, lastname=model.lastname, phone=model.phone, city=model.city)
-                )
+                rows.append(office.person(firstname=name, lastname=model.lastname, phone=model.phone, city=model.city))
             else:
                 rows.append(office.person())
     for _ in range(count // 500):  # couples who share a mailbox, one of them known here and the other there
