@@ -40,7 +40,7 @@ def with_decisions(target: Target, changes: pl.DataFrame, links: pl.DataFrame) -
         decided = decisions_of(database, spec, fresh[KEY].to_list())
     if decided.is_empty() and spec.matching is None:
         return changes
-    held = [_rejected(fresh, decided), _undecided(fresh, decided)]
+    held = [_rejected(fresh, decided), _undecided(fresh, decided), _clashing(fresh, decided)]
     if spec.matching is not None:
         held += [_contradicted(spec, fresh, decided), _look_alikes(target, changes, fresh, decided)]
     reasons = pl.concat(held).unique(KEY, keep="first", maintain_order=True)
@@ -71,6 +71,17 @@ def _undecided(fresh: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
     waiting = decided.filter(pl.col("decision") == "undecided")
     creates = fresh.filter(pl.col("_op") == str(Op.CREATE))
     return _because(creates.join(waiting, on=KEY, how="semi"), _UNDECIDED)
+
+
+def _clashing(fresh: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
+    """Records to be created that have another's match values: the target could not tell the two apart."""
+    created = decided.filter(pl.col("decision") == "create")
+    found = fresh.filter(pl.col(TARGET_ID).is_not_null()).join(created, on=KEY, how="semi")
+    why = pl.concat_str(
+        pl.lit("it is to be created, but "), TARGET_ID,
+        pl.lit(" has the same match values: change them in one of the two, or match by other fields"),
+    )  # fmt: skip
+    return _because(found, why)
 
 
 def _contradicted(spec: SyncSpec, fresh: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:

@@ -248,8 +248,9 @@ def _strangers(office: _Office, world: World, count: int) -> None:
             if kind < 0.06:  # a namesake
                 rows.append(office.person(firstname=model.firstname, lastname=model.lastname))
             elif kind < 0.12:  # a sister or brother of somebody the other system knows
-                name = office.other([row for row in known if row.phone == model.phone])
-                rows.append(office.person(firstname=name, lastname=model.lastname, phone=model.phone, city=model.city))
+                home = [row for row in (*known, *world.source, *world.target) if row.phone == model.phone]
+                shared = {"lastname": model.lastname, "phone": model.phone, "city": model.city}
+                rows.append(office.person(firstname=office.other(home), **shared))
             else:
                 rows.append(office.person())
     for _ in range(count // 500):  # couples who share a mailbox, one of them known here and the other there

@@ -160,3 +160,16 @@ def test_every_decision_is_remembered_with_what_it_rested_on(registry: Registry,
     assert row[0] in ("likely", "ambiguous")
     assert row[1] > 0.4
     assert "name equal" in row[2]
+
+
+def test_a_record_to_be_created_with_anothers_match_values_is_held_and_says_why(registry: Registry) -> None:
+    registry.spec = matching_sync(first_sync="create")
+    shared = registry.contact("home@x.example", "Eve Martinson")
+    registry.lead("o", "home@x.example", "Otto Wickstein")
+    registry.match()
+    registry.decide("o", "create")
+    registry.apply()
+    assert registry.run()["sync_summary"]["held"] == 1
+    (reason,) = registry.rows("SELECT reason FROM sync.held WHERE source_key = 'o'")[0]
+    assert reason.startswith(f"it is to be created, but {shared} has the same match values")
+    assert len(registry.shelf.rows) == 1
