@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from sync_platform.errors import SyncError
+from sync_platform.errors import ConfigError, SyncError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,6 +32,11 @@ def match_sync(project: Project, sync: str, *, accept: Collection[str], apply: b
     rows = file.read()
     if accept:
         accepted(rows, accept)  # refused before anything is read
+    elif apply and not file.path.is_file():
+        raise ConfigError(
+            f"{sync} has no match plan to apply", field="--apply", file=str(file.path),
+            mend=f"write it first: sync-platform match {sync}",
+        )  # fmt: skip
     if accept or not apply:
         rows = accepted(_proposed(project, sync, rows), accept)
         file.write(rows)

@@ -37,7 +37,8 @@ class Applied:
 def apply_decisions(session: Session, spec: SyncSpec, rows: pl.DataFrame, *, by_hand: bool = False) -> Applied:
     """Links what is accepted and remembers every decision of these rows (`decisions.MATCHES`).
 
-    `by_hand`: a single link rather than the sync's match plan; whether creates wait for that stays as it is.
+    `by_hand`: a single link rather than the sync's match plan (whether creates wait for that stays as it is), to a
+    target record that was just read.
     """
     session.hold(spec.name)
     wanted = rows.filter(pl.col("decision") == ACCEPT)
@@ -46,7 +47,7 @@ def apply_decisions(session: Session, spec: SyncSpec, rows: pl.DataFrame, *, by_
     owners = owners_of(session.database, spec, wanted["target_id"].to_list())
     owners = owners.select(target_id=TARGET_ID, _owner=KEY)
     told = wanted.join(links, on="source_key", how="left").join(owners, on="target_id", how="left")
-    told = told.with_columns(_why=_why_not(session, spec))
+    told = told.with_columns(_why=_why_not(session, spec, asked=by_hand))
     done = (pl.col("_linked") == pl.col("target_id")) & pl.col("_owner").is_not_null()
     refused = told.filter(~done.fill_null(False) & pl.col("_why").is_not_null())
     fresh = told.filter(~done.fill_null(False) & pl.col("_why").is_null())
@@ -66,9 +67,13 @@ def apply_decisions(session: Session, spec: SyncSpec, rows: pl.DataFrame, *, by_
     )
 
 
-def _why_not(session: Session, spec: SyncSpec) -> pl.Expr:
-    """Why a pair cannot be linked, or null. Columns: `source_key`, `target_id`, `_linked`, `_owner`."""
-    sources, targets = _staged_keys(session, spec.source), _staged_keys(session, spec.target)
+def _why_not(session: Session, spec: SyncSpec, *, asked: bool) -> pl.Expr:
+    """Why a pair cannot be linked, or null. Columns: `source_key`, `target_id`, `_linked`, `_owner`.
+
+    `asked`: the target itself said that the record is there; staging may lag behind.
+    """
+    sources = _staged_keys(session, spec.source)
+    targets = None if asked else _staged_keys(session, spec.target)
     gone = pl.lit(False) if targets is None else ~pl.col("target_id").is_in(targets.implode())
     unknown = pl.lit(False) if sources is None else ~pl.col("source_key").is_in(sources.implode())
     other = pl.col("_linked").is_not_null() & (pl.col("_linked") != pl.col("target_id"))

@@ -27,9 +27,6 @@ CLASSES: Final = (EXACT, LIKELY, AMBIGUOUS, UNMATCHED)
 #: Candidates that are shown for one record.
 MOST_SHOWN: Final = 5
 _ROUNDS: Final = 5
-PROPOSED: Final = {
-    KEY: pl.String, TARGET_ID: pl.String, "class": pl.String, "score": pl.Float64, "evidence": pl.String
-}  # fmt: skip
 _PAIR: Final = {KEY: pl.String, TARGET_ID: pl.String}
 
 

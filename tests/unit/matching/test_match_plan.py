@@ -173,3 +173,13 @@ def test_a_record_to_be_created_with_anothers_match_values_is_held_and_says_why(
     (reason,) = registry.rows("SELECT reason FROM sync.held WHERE source_key = 'o'")[0]
     assert reason.startswith(f"it is to be created, but {shared} has the same match values")
     assert len(registry.shelf.rows) == 1
+
+
+def test_every_accepted_pair_is_linked_as_it_was_accepted(registry: Registry) -> None:
+    people = {"a": "zoe@x.example", "b": "yan@x.example", "c": "xia@x.example"}
+    there = {email: registry.contact(email, email) for email in sorted(people.values())}
+    for key, email in people.items():
+        registry.lead(key, email, email)
+    registry.match()
+    assert registry.apply("exact").linked == 3
+    assert registry.links() == {key: there[email] for key, email in people.items()}
