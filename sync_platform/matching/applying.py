@@ -139,7 +139,7 @@ def linked_rows(pairs: pl.DataFrame, how: str = "matched") -> pl.DataFrame:
         [
             {
                 "source_key": key, "target_id": target, "op": str(Op.SKIP), "status": str(Status.NOOP),
-                "reason": f"{how} with {target}" + (f" ({name}: {why})" if why else ""),
+                "reason": f"{how} with {target}" + (f" ({name}: {why})" if name and why else ""),
             }
             for key, target, name, why in pairs.select("source_key", "target_id", "class", "evidence").iter_rows()
         ]
