@@ -17,6 +17,7 @@ import typer
 
 from sync_platform.commands.dead_letters import dead
 from sync_platform.commands.invocation import Json, ProjectDir, SyncName, answering, project_of
+from sync_platform.commands.links import links
 from sync_platform.commands.operating import operating
 from sync_platform.commands.output import Output, table
 from sync_platform.commands.webhooks import webhooks
@@ -33,6 +34,7 @@ app = typer.Typer(
 app.add_typer(operating)
 app.add_typer(dead, name="dead")
 app.add_typer(webhooks, name="webhooks")
+app.add_typer(links, name="links")
 
 
 @app.callback()
@@ -100,6 +102,26 @@ def run(sync: SyncName, project: ProjectDir = None, json: Json = False) -> None:
         from sync_platform.commands.planning import run_sync
 
         _finish(output, run_sync(project_of(project), sync))
+
+
+@app.command()
+def match(
+    sync: SyncName,
+    accept: Annotated[
+        str, typer.Option("--accept", metavar="CLASSES", help="Decide whole classes and apply: exact,likely,unmatched.")
+    ] = "",
+    apply: Annotated[bool, typer.Option("--apply", help="Apply what the file decides, as it is.")] = False,
+    project: ProjectDir = None,
+    json: Json = False,
+) -> None:
+    """Write down which target record each unlinked record may be, for people to decide; or apply what they decided."""
+    with answering(json) as output:
+        from sync_platform.commands.matching import exit_code_of, match_sync, show_matches
+
+        classes = [name.strip() for name in accept.split(",") if name.strip()]
+        document = match_sync(project_of(project), sync, accept=classes, apply=apply)
+        output.show(document, lambda: show_matches(document))
+        raise SystemExit(exit_code_of(document))
 
 
 def _finish(output: Output, report: dict[str, Any]) -> None:

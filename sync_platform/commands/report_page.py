@@ -45,7 +45,7 @@ def _page(report: dict[str, Any], width: int) -> list[RenderableType]:
         parts.append(Padding(Text(f"mend: {resolution}", style="dim"), (0, 2)))
     if report["first_sync_held"]:
         held = f"{report['first_sync_held']:,} creates wait for a decision"
-        mend = f"look at `sync-platform plan {report['sync']}`, then set first_sync: create"
+        mend = f"decide with `sync-platform match {report['sync']}`, or set first_sync: create"
         parts += [Text(), Text(f"{held}: {mend}", style="yellow")]
     return parts
 

@@ -16,7 +16,10 @@ from sync_platform.engine.spec import (
     Expression,
     FieldRule,
     Guards,
+    Kind,
     Lookup,
+    MatchField,
+    Matching,
     SyncSpec,
     Transform,
     ValueMap,
@@ -149,6 +152,29 @@ class GuardRules(Strict):
     )
 
 
+class MatchingRules(Strict):
+    """What makes a new record look like one the target has already: `{fields: [email, lastname, phone]}`."""
+
+    fields: list[str] = Field(min_length=1, description="Target fields that are compared; the mapping fills them")
+    kinds: dict[str, Kind] = Field(
+        default_factory=dict,
+        description="What a field holds, where its name does not tell: email, phone, name or text",
+    )
+    likely: Annotated[float, BeforeValidator(_percentage), WithJsonSchema(_SHARE)] = Field(
+        0.9, ge=0, le=1, description="From this score on two records are probably the same"
+    )
+    possible: Annotated[float, BeforeValidator(_percentage), WithJsonSchema(_SHARE)] = Field(
+        0.5, ge=0, le=1, description="From this score on a person decides; below it they are not the same"
+    )
+
+    def to_spec(self) -> Matching:
+        """The plain value the engine works with."""
+        from sync_platform.matching.forms import kind_of
+
+        fields = tuple(MatchField(name=name, kind=self.kinds.get(name, kind_of(name))) for name in self.fields)
+        return Matching(fields=fields, likely=self.likely, possible=self.possible)
+
+
 class ErrorRules(Strict):
     """Retries, back-off and whom to tell."""
 
@@ -180,6 +206,7 @@ class SyncAttributes(Strict):
     on_target_delete: Literal["recreate", "hold", "ignore"] = "recreate"
     errors: ErrorRules = Field(default_factory=ErrorRules)
     guards: GuardRules = Field(default_factory=GuardRules)
+    matching: MatchingRules | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -207,6 +234,24 @@ class SyncAttributes(Strict):
             )
         return self
 
+    @model_validator(mode="after")
+    def _matching_fits(self) -> SyncAttributes:
+        rules = self.matching
+        if rules is None:
+            return self
+        for key, names, known, where in (
+            ("fields", rules.fields, self.mapping, "which the mapping does not fill; add it to mapping"),
+            ("kinds", list(rules.kinds), rules.fields, "which is not among fields"),
+        ):
+            unknown = [name for name in names if name not in known]
+            if unknown:
+                raise WrongKeyError(f"it names {unknown[0]!r}, {where}", ("matching", key), unknown[0])
+        if rules.possible > rules.likely:
+            raise WrongKeyError("it must not be above likely", ("matching", "possible"), rules.possible)
+        if self.compare == "links":
+            raise WrongKeyError("matching reads the whole target; write compare: target", ("compare",), self.compare)
+        return self
+
     def to_spec(self, default_name: str) -> SyncSpec:
         """The plain value the engine works with."""
         return SyncSpec(
@@ -225,7 +270,7 @@ class SyncAttributes(Strict):
             contract=self.contract,
             frequency=self.frequency,
             max_lag=self.max_lag,
-            compare=self.compare,
+            compare=self.compare or ("target" if self.matching else None),
             on_target_delete=self.on_target_delete,
             errors=ErrorHandling(
                 retries=self.errors.retries,
@@ -233,6 +278,7 @@ class SyncAttributes(Strict):
                 alert=tuple(self.errors.alert),
             ),
             guards=Guards(max_deletes=self.guards.max_deletes, max_invalid=self.guards.max_invalid),
+            matching=self.matching.to_spec() if self.matching else None,
         )
 
 

@@ -15,7 +15,9 @@ from sync_platform.engine.lookups import folded_fields, match_candidates, target
 from sync_platform.engine.matching import match
 from sync_platform.engine.reconcile import HASHED, Rules, desired_hash, plan, plan_left
 from sync_platform.ledger.links import has_links, links_of, owners_of
+from sync_platform.ledger.match_decisions import plan_was_applied
 from sync_platform.ledger.plans import Plan, PlanFiles, load_plan, set_plan
+from sync_platform.matching.holding import with_decisions
 from sync_platform.model import Op, Stream
 from sync_platform.staging.tables import exists
 
@@ -180,7 +182,7 @@ def rules_of(spec: SyncSpec, target: Target) -> Rules:
     return Rules(
         mode=spec.mode,
         fields=target.fields,
-        first_sync_hold=spec.first_sync == "match",
+        first_sync_hold=spec.first_sync == "match" and not plan_was_applied(target.session.database, spec),
         on_target_delete=spec.on_target_delete,
         on_leave=spec.on_leave,
         empty_is_null=target.stream.empty_is_null,
@@ -244,6 +246,7 @@ def changes_of(
         changes = _held(
             changes, doubtful, "a create whose outcome is unknown; look in the target, then link or release it"
         )
+    changes = with_decisions(target, changes, links)
     return changes.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base")).pipe(_with_links, links)
 
 

@@ -12,6 +12,7 @@ Mode: TypeAlias = Literal["insert", "update", "upsert", "mirror", "archive", "fi
 OnLeave: TypeAlias = Literal["keep", "archive", "delete"]
 Keep: TypeAlias = Literal["newest", "oldest", "most_complete"]
 Compare: TypeAlias = Literal["target", "links"]
+Kind: TypeAlias = Literal["email", "phone", "name", "text"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,23 @@ class Guards:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MatchField:
+    """A target field that tells records apart, and what its values are."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """How alike a new record and an unlinked target record must be to be taken for the same (0..1)."""
+
+    fields: tuple[MatchField, ...]
+    likely: float = 0.9  # from here on it is probably the same
+    possible: float = 0.5  # from here on a person decides, below it is another
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorHandling:
     """What happens to calls and records that fail."""
 
@@ -123,11 +141,12 @@ class SyncSpec:
     on_target_delete: Literal["recreate", "hold", "ignore"] = "recreate"
     errors: ErrorHandling = field(default_factory=ErrorHandling)
     guards: Guards = field(default_factory=Guards)
+    matching: Matching | None = None
 
     def config_hash(self) -> str:
         """A digest of everything that changes what the sync would write."""
         told = asdict(self)
-        for silent in ("description", "frequency", "max_lag", "errors", "guards"):
+        for silent in ("description", "frequency", "max_lag", "errors", "guards", "matching"):
             told.pop(silent)
         kinds: dict[str, Any] = {name: type(rule).__name__ for name, rule in self.mapping.items()}
         return hashlib.sha256(json.dumps([told, kinds], sort_keys=True, default=str).encode()).hexdigest()[:16]

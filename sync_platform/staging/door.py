@@ -1,8 +1,8 @@
 """The locked door of `sync-platform sql`: one SELECT over the staged data and the platform's own records.
 
 `staging.<connection>.<Stream>` shows the vendor's columns of the rows that exist, `sync.outcomes`,
-`sync.reports`, `sync.links` and `sync.dead_letters` what the platform did, `sync.events` what was received
-and what each sync made of it. Nothing else can be
+`sync.reports`, `sync.links`, `sync.match_decisions` and `sync.dead_letters` what the platform did, `sync.events`
+what was received and what each sync made of it. Nothing else can be
 reached, by three walls that each hold alone: PostgreSQL lets the reader's role see those views and
 the lake's catalog only; DuckDB may read files below the lake only, attach nothing and change no
 setting; and a statement is parsed and refused unless it is one SELECT over those names.
@@ -37,6 +37,7 @@ RECORDS: Final = {
     "links": (),
     "dead_letters": ("reasons", "payload"),
     "events": (),
+    "match_decisions": (),
 }
 _TECHNICAL: Final = frozenset({KEY, HASH, SEQ, DELETED, CURSOR, READ_AT})
 _BULK_OUTCOMES: Final = "_outcomes"  # see staging.outcomes

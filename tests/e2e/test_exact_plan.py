@@ -89,3 +89,25 @@ def test_a_first_sync_holds_its_creates_until_someone_decides(own: World) -> Non
     assert held.code == 4, held.out + held.err
     assert held.json["sync_summary"]["held"] == 4
     assert own.records("hubspot/contacts") == []
+
+    assert own.cli("match", SYNC, "--apply", "--json").code == 2  # there is no plan yet that somebody could have read
+    matched = own.cli("match", SYNC, "--accept", "exact,unmatched", "--json")
+    assert matched.code == 0, matched.out + matched.err
+    assert matched.json["applied"] == {"linked": 0, "create": 4, "undecided": 0, "refused": []}
+    done = own.run()
+    assert (done.code, done.json["sync_summary"]["created"]) == (0, 4), done.out + done.err
+
+    first, second, *_ = own.cli("links", "list", SYNC, "--json").json["links"]
+    taken = own.cli("links", "make", SYNC, first["key"], second["target_id"], "--json")
+    assert taken.code == 2
+    assert f"linked to {first['target_id']}" in taken.json["error"]["message"]
+    broken = own.cli("links", "break", SYNC, first["key"], "--json")
+    assert (broken.code, broken.json["target_id"]) == (0, first["target_id"])
+    made = own.cli("links", "make", SYNC, first["key"], first["target_id"], "--json")
+    assert made.code == 0, made.out
+    assert len(own.cli("links", "list", SYNC, first["key"], "--json").json["links"]) == 1
+    told = [one["reason"] for one in own.cli("log", SYNC, first["key"], "--json").json["outcomes"]]
+    assert {"the link to {target_id} was broken by hand", "linked by hand with {target_id}"} <= {
+        reason.replace(first["target_id"], "{target_id}") for reason in told if reason
+    }
+    assert own.violations() == []

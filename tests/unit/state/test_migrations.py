@@ -40,6 +40,8 @@ WANTED = {
     "reports": "run_id sync lane finished_at report",
     "loads": "load_id connection stream started_at finished_at rows_read rows_changed rows_deleted seq_to complete "
     "state",
+    "match_plans": "sync source_connection source_object target_connection target_object run_id applied_at",
+    "match_decisions": "sync source_key target_id decision class score evidence run_id decided_at",
     "tokens": "connection secret updated_at",
     "quota": "account bucket tat rate burst blocked_until learned_at waiting_until",
 }

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from sync_platform.engine.spec import Dedupe, Guards
+from sync_platform.engine.spec import Dedupe, Guards, Matching
+from sync_platform.matching.forms import fields_of
 from tests.unit.engine.shelf import Fault
 from tests.unit.warm.office import Office
 
@@ -152,6 +153,22 @@ def test_a_first_sync_that_waits_for_the_match_plan_holds_creates(office: Office
     office.work()
     assert office.shelf.calls == []
     assert office.queue() == [("l1", "done", "held")]
+
+
+def test_a_record_that_matching_must_compare_waits_for_the_next_run(office: Office) -> None:
+    matching = Matching(fields=fields_of(("email", "name")))
+    office.spec = replace(office.spec, matching=matching, compare="target")
+    known = office.shelf.put(email="a@x", name="Ada")
+    office.crm.put("l1", "a@x", "Ada L")  # found by its match field: no question
+    office.crm.put("l2", "b@x", "Bob")
+    for key in ("l1", "l2"):
+        office.event(key, "created")
+    office.work()
+    assert office.queue() == [("l1", "done", "applied"), ("l2", "done", "held")]
+    assert office.shelf.rows[known]["name"] == "Ada L"
+    office.stage()
+    assert office.batch.run()["sync_summary"]["created"] == 1
+    assert names(office) == {"a@x": "Ada L", "b@x": "Bob"}
 
 
 def test_a_duplicate_that_arrives_later_hands_over_and_does_not_flip(office: Office) -> None:

@@ -1,0 +1,93 @@
+"""The match plan of a sync: every source record that is not linked, and what it may be in the target."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from sync_platform.engine.conversion import as_text
+from sync_platform.engine.lookups import folded_fields
+from sync_platform.engine.matching import TARGET_ID
+from sync_platform.engine.spec import Matching
+from sync_platform.errors import ConfigError
+from sync_platform.ledger.links import links_of, owners_of
+from sync_platform.ledger.match_decisions import decisions_of
+from sync_platform.ledger.plans import PlanFiles
+from sync_platform.matching.classes import Likeness, classify
+from sync_platform.matching.decisions import REJECT, UNDECIDED, merged
+from sync_platform.matching.forms import fields_of
+from sync_platform.matching.holding import staged_target
+from sync_platform.model import KEY, Op
+from sync_platform.staging.tables import exists
+
+if TYPE_CHECKING:
+    import duckdb
+
+    from sync_platform.engine.spec import SyncSpec
+    from sync_platform.session import Session
+
+_WANTED = (str(Op.CREATE), str(Op.UPDATE), str(Op.SKIP), str(Op.HOLD))
+
+
+def likeness_of(session: Session, spec: SyncSpec) -> Likeness:
+    """What is compared: the sync's `matching`, else its match fields. ConfigError when it says neither."""
+    matching = spec.matching or (Matching(fields=fields_of(spec.match)) if spec.match else None)
+    if matching is None:
+        raise ConfigError(
+            f"{spec.name} does not say what makes two records alike",
+            field="matching",
+            mend="write e.g. matching: {fields: [email, lastname, phone]}, or target.match",
+        )
+    connector = session.connector(spec.target.connection)
+    folded = folded_fields(connector, connector.stream(spec.target.object))
+    return Likeness(on=spec.match, folded=frozenset(folded), matching=matching)
+
+
+def propose(session: Session, spec: SyncSpec, plan_id: str, before: pl.DataFrame) -> pl.DataFrame:
+    """The match plan after a plan of the sync was made: rows of `matches.csv`, decisions made `before` kept."""
+    likeness = likeness_of(session, spec)
+    files = PlanFiles(session.database.home.lake, plan_id)
+    source = _unlinked(session, spec, files, likeness)
+    with session.lake.connect() as con:
+        target = _free(session, spec, con, likeness)
+    refused = [before.filter(pl.col("decision") == REJECT).select(_key="source_key", _target_id="target_id")]
+    known = decisions_of(session.database, spec)
+    refused.append(known.filter(pl.col("decision") == REJECT).select(KEY, TARGET_ID))
+    found = classify(source, target, likeness, pl.concat(refused).unique())
+    rows = found.join(_summary(source, KEY, likeness, "source"), on=KEY, how="left")
+    rows = rows.join(_summary(target, TARGET_ID, likeness, "target"), on=TARGET_ID, how="left")
+    proposed = rows.rename({KEY: "source_key", TARGET_ID: "target_id"}).with_columns(decision=pl.lit(UNDECIDED))
+    return merged(proposed, before)
+
+
+def _unlinked(session: Session, spec: SyncSpec, files: PlanFiles, likeness: Likeness) -> pl.DataFrame:
+    """The plan's records without a link: `_key` and the compared fields."""
+    parts = []
+    for part in files.chosen("changes", pl.col("_op").is_in(list(_WANTED))):
+        linked = links_of(session.database, spec, part[KEY].to_list())
+        loose = part.join(linked.select(KEY), on=KEY, how="anti")
+        known = [name for name in likeness.fields if f"new:{name}" in loose.columns]
+        parts.append(loose.select(KEY, *[pl.col(f"new:{name}").alias(name) for name in known]))
+    return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame(schema={KEY: pl.String})
+
+
+def _free(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, likeness: Likeness) -> pl.DataFrame:
+    """The staged target records that are linked to nobody: `_target_id` and the compared fields."""
+    if not exists(con, spec.target.connection, spec.target.object):
+        raise ConfigError(
+            f"{spec.target} is not staged, so nothing can be compared with it",
+            field="compare",
+            value=spec.compare,
+            mend="write matching: {fields: […]} (or compare: target), which has it staged",
+        )
+    whole = staged_target(con, spec, likeness.fields)
+    owned = owners_of(session.database, spec, whole[TARGET_ID].to_list())
+    return whole.join(owned, on=TARGET_ID, how="anti")
+
+
+def _summary(frame: pl.DataFrame, id: str, likeness: Likeness, name: str) -> pl.DataFrame:
+    """What a person reads of a record: its compared values in a row."""
+    values = [as_text(pl.col(one), frame.schema[one]) for one in likeness.fields if one in frame.columns]
+    told = pl.concat_str(values, separator=" | ", ignore_nulls=True) if values else pl.lit("")
+    return frame.select(id, told.alias(name))

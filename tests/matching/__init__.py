@@ -1,0 +1,1 @@
+"""Matching, measured on people whose identity is known."""
