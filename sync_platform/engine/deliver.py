@@ -16,6 +16,7 @@ from sync_platform.engine.reconcile import TAKEN_OVER
 from sync_platform.engine.recover import recover
 from sync_platform.engine.report import Measured, Tally, build_report, counts_of, missing_required, resolution_for
 from sync_platform.engine.rowwise import RowwiseDelivery
+from sync_platform.engine.twoway.delivering import settle_rest, write_both
 from sync_platform.errors import BlockedError
 from sync_platform.ledger.audit import seal
 from sync_platform.ledger.copying import copy_in
@@ -81,6 +82,9 @@ def _target_fields(files: PlanFiles) -> tuple[str, ...]:
 
 
 def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact: bool) -> Iterator[pl.DataFrame]:
+    if spec.two_way is not None:
+        yield from write_both(session, spec, plan, files, exact)
+        return
     connector = session.connector(spec.target.connection)
     stream = connector.stream(spec.target.object)
     fields = _target_fields(files)
@@ -105,6 +109,11 @@ def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact
 
 def _settle_the_rest(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles) -> Iterator[pl.DataFrame]:
     """Rows that need no call: new links of equal records, held rows, dead letters of the contract."""
+    if spec.two_way is not None:
+        yield from settle_rest(session, spec, plan, files)
+        for invalid in files.parts("invalid"):
+            yield _settle(session, spec, plan, contract_failures(invalid, spec))
+        return
     for linked in files.chosen("changes", (pl.col("_op") == str(Op.SKIP)) & pl.col("_relink")):
         _settle(session, spec, plan, without_call(linked, Status.NOOP), outcomes=False)
     for held in files.chosen("changes", pl.col("_op") == str(Op.HOLD)):

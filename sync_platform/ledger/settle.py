@@ -58,9 +58,9 @@ _FEW = (
 
 _OUTCOMES = """
     INSERT INTO sync.outcomes (time, sync, run_id, plan_id, lane, source_key, target_id, op, status, fields,
-                               reason, resolution, request_id)
+                               reason, resolution, request_id, side)
     SELECT clock_timestamp(), %(sync)s, %(run_id)s, %(plan_id)s, %(lane)s, source_key, target_id, op, status, fields,
-           reason, resolution, request_id
+           reason, resolution, request_id, %(side)s
     FROM settling"""
 
 # Which objects a sync links; a sync that was pointed to others forgets what it linked before.
@@ -160,15 +160,16 @@ def settle(
     plan_id: str,
     lane: str = "batch",
     record_outcomes: bool = True,
+    side: str | None = None,
 ) -> None:
     """Folds a batch's outcomes into the ledger, inside the caller's transaction.
 
-    `record_outcomes=False` is for a bulk delivery whose outcome rows are in the lake already.
+    `side` says which side of a two-way sync was written. `record_outcomes=False` is for a bulk delivery whose outcome rows are in the lake already.
     """
     if rows.is_empty():
         return
     names = names_of(spec) | {
-        "run_id": run_id, "plan_id": plan_id, "lane": lane, "config_hash": spec.config_hash()
+        "run_id": run_id, "plan_id": plan_id, "lane": lane, "config_hash": spec.config_hash(), "side": side
     }  # fmt: skip
     if not rows.filter(_LINKED).is_empty():
         _remember_pair(connection, names)
@@ -199,6 +200,8 @@ def _fold(
     for statement, ops in _STATEMENTS:
         if not ops or present.intersection(ops):
             connection.execute(statement, names)
+    if names["side"] is not None and "create" not in present:  # a two-way sync writes intents of its updates, too
+        connection.execute(_INTENTS)
 
 
 def _remember_pair(connection: psycopg.Connection[Any], names: dict[str, str]) -> None:

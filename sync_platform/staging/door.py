@@ -37,6 +37,7 @@ RECORDS: Final = {
     "links": (),
     "dead_letters": ("reasons", "payload"),
     "events": (),
+    "conflicts": ("base", "source", "target"),
 }
 _TECHNICAL: Final = frozenset({KEY, HASH, SEQ, DELETED, CURSOR, READ_AT})
 _BULK_OUTCOMES: Final = "_outcomes"  # see staging.outcomes
