@@ -79,8 +79,9 @@ def _changed(
     old: dict[str, Any] | None, key: str, values: dict[str, Any], deleted: bool, numbers: Any, now: int, cursor: Any
 ) -> list[dict[str, Any]]:
     if deleted:
-        if old is None:
-            return []
+        if old is None:  # as the MERGE does it: a tombstone of a record that was never seen alive
+            blank = dict.fromkeys(values)
+            return [{**blank, KEY: key, HASH: 0, SEQ: next(numbers), DELETED: True, CURSOR: None, READ_AT: now}]
         return [] if old[DELETED] else [{**old, DELETED: True, SEQ: next(numbers), READ_AT: now}]
     if old is not None and not old[DELETED] and all(old[name] == value for name, value in values.items()):
         return []
