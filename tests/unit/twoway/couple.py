@@ -19,8 +19,8 @@ from sync_platform.engine.spec import Endpoint, ErrorHandling, Expression, SyncS
 from sync_platform.ledger.plans import PlanFiles
 from sync_platform.project import Project
 from sync_platform.session import Session
-from sync_platform.staging.lake import Lake
 from sync_platform.state.database import Database
+from tests.memory_lake import MemoryLake
 from tests.staged_directly import stage_directly
 from tests.unit.twoway.memory import Memory, text
 
@@ -60,7 +60,7 @@ class Couple:
     said: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.lake = Lake(self.database)
+        self.lake = MemoryLake(self.database)
         self.crm = self.crm or Memory.of(
             text("Email"), text("Name"), text("Phone"), text("Note"), prefix="c", ticks=self.ticks
         )
