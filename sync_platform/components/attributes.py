@@ -183,8 +183,9 @@ class SyncAttributes(Strict):
     source: SourceEnd
     target: TargetEnd
     direction: Literal["one_way", "two_way"] = "one_way"
-    back: dict[str, Rule] = Field(
-        default_factory=dict, description="Two-way: source field: SQL over target fields; plain renames need none"
+    back: dict[str, Rule | None] = Field(
+        default_factory=dict,
+        description="Two-way: source field: SQL over target fields; plain renames need none, null makes it one-way",
     )
     conflicts: Literal["newest", "source", "target", "ask"] | OwnerRules = Field(
         "newest", description="Two-way: who decides a field that both sides changed"
@@ -258,7 +259,7 @@ class SyncAttributes(Strict):
             return None
         owned = self.conflicts if isinstance(self.conflicts, OwnerRules) else None
         return TwoWay(
-            back={field: _rule(rule, self.target.connection) for field, rule in self.back.items()},
+            back={n: None if rule is None else _rule(rule, self.target.connection) for n, rule in self.back.items()},
             conflicts=owned.otherwise if owned else self.conflicts,  # type: ignore[arg-type]
             owners=owned.owner if owned else {},
             deleted_at_source=self.on_delete.source,

@@ -15,7 +15,7 @@ from sync_platform.connectors.webhook import Acknowledgement, Proof, SampleReque
 from sync_platform.errors import ConfigError
 from sync_platform.model import Change, Event, Health, Outcome, Page, Position, Stream
 
-__all__ = ["BulkTarget", "TellsMerges", "Connector", "Quota", "Shared", "Token", "TokenStore", "Traffic"]
+__all__ = ["BulkTarget", "Connector", "Quota", "Shared", "TellsMerges", "Token", "TokenStore", "Traffic"]
 
 
 class Connector(dg.ConfigurableResource):  # type: ignore[type-arg]

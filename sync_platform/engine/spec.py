@@ -107,12 +107,13 @@ class ErrorHandling:
 class TwoWay:
     """What a two-way sync says beyond a one-way one.
 
-    `back` gives source fields by rules over target fields, beside those that follow from the mapping. `conflicts`
+    `back` gives source fields by rules over target fields, beside those that follow from the mapping; None: that
+    field is not written back. `conflicts`
     decides a field that both sides changed, `owners` the fields named there. `deleted_at_source` and
     `deleted_at_target` say what a deletion on that side does to the other.
     """
 
-    back: Mapping[str, FieldRule] = field(default_factory=dict)
+    back: Mapping[str, FieldRule | None] = field(default_factory=dict)
     conflicts: Conflicts = "newest"
     owners: Mapping[str, Side] = field(default_factory=dict)
     deleted_at_source: OnDelete = "ignore"

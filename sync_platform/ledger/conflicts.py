@@ -29,9 +29,7 @@ _FOUND = """
        WHERE (c.source, c.target, c.target_id) IS DISTINCT FROM (excluded.source, excluded.target, excluded.target_id)"""
 
 
-def found_conflicts(
-    connection: psycopg.Connection[Any], sync: str, conflicts: Sequence[Mapping[str, Any]]
-) -> None:
+def found_conflicts(connection: psycopg.Connection[Any], sync: str, conflicts: Sequence[Mapping[str, Any]]) -> None:
     """Notes conflicts: `key`, `target_id`, `field`, `reason`, and `base`, `source`, `target` as {field: value}."""
     if not conflicts:
         return

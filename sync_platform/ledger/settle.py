@@ -7,7 +7,7 @@ the same path.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 import psycopg
@@ -129,6 +129,8 @@ _HELD = """
        SET kind = CASE WHEN h.kind = 'unknown' THEN h.kind ELSE excluded.kind END,  -- until a person or a look-up knows
            reason = excluded.reason, detail = excluded.detail"""
 
+_Names: TypeAlias = "dict[str, str | None]"
+
 _WAITING = """
     SELECT EXISTS (SELECT 1 FROM sync.dead_letters WHERE sync = %(sync)s AND state IN ('open', 'retry'))
         OR EXISTS (SELECT 1 FROM sync.held WHERE sync = %(sync)s)"""
@@ -168,7 +170,7 @@ def settle(
     """
     if rows.is_empty():
         return
-    names = names_of(spec) | {
+    names: _Names = {**names_of(spec)} | {
         "run_id": run_id, "plan_id": plan_id, "lane": lane, "config_hash": spec.config_hash(), "side": side
     }  # fmt: skip
     if not rows.filter(_LINKED).is_empty():
@@ -191,7 +193,7 @@ def settle(
 
 
 def _fold(
-    connection: psycopg.Connection[Any], rows: pl.DataFrame, names: dict[str, str], record_outcomes: bool
+    connection: psycopg.Connection[Any], rows: pl.DataFrame, names: _Names, record_outcomes: bool
 ) -> None:
     """From the temporary table into the ledger."""
     if record_outcomes:
@@ -204,7 +206,7 @@ def _fold(
         connection.execute(_INTENTS)
 
 
-def _remember_pair(connection: psycopg.Connection[Any], names: dict[str, str]) -> None:
+def _remember_pair(connection: psycopg.Connection[Any], names: _Names) -> None:
     known = connection.execute(_PAIR, names).fetchone()
     if known is not None and known[0]:
         return
@@ -213,7 +215,7 @@ def _remember_pair(connection: psycopg.Connection[Any], names: dict[str, str]) -
     connection.execute(_NEW_PAIR, names)
 
 
-def _without_new_links(connection: psycopg.Connection[Any], names: dict[str, str], rows: pl.DataFrame) -> pl.DataFrame:
+def _without_new_links(connection: psycopg.Connection[Any], names: _Names, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows left after many creates went straight into the table of links, which is all there is to do for them.
 
     That needs that no letter, hold or intent of theirs waits, and that the table takes them as new.

@@ -90,7 +90,8 @@ class Deciding:
 
     def meet(self, met: Met, resolved: Mapping[str, Mapping[str, Any]] | None = None) -> Decided:
         """The rows for a record that both sides hold."""
-        assert met.source is not None and met.target is not None
+        assert met.source is not None
+        assert met.target is not None
         chosen = self._still_chosen(met, resolved or {})
         merged = merge(self.pairing.pairs, self._both(met), self.rule, chosen)
         done = Decided()
@@ -178,7 +179,9 @@ class Deciding:
 
     def create_target(self, met: Met, reason: str | None = None) -> Row:
         """The row that makes a target record of a source record."""
-        values = {n: v for n, v in met.forward.items() if v not in (None, "") or (v == "" and not self._blank("target"))}
+        values = {
+            n: v for n, v in met.forward.items() if v not in (None, "") or (v == "" and not self._blank("target"))
+        }
         bases = self._bases(met, [p for p in self.pairing.pairs if p.both], target=dict(met.forward), made="target")
         row = self._row("target", Op.CREATE, met, reason=reason, bases=bases)
         row |= {"_fields": list(values), "_target_id": None, "_replaces": met.link.target_id if met.link else None}

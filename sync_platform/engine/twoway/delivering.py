@@ -23,9 +23,7 @@ ORDER = (Op.DELETE, Op.ARCHIVE, Op.UPDATE, Op.CREATE)
 SIDES: tuple[tuple[Side, str], ...] = (("target", "changes"), ("source", "back"))
 
 
-def write_both(
-    session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact: bool
-) -> Iterator[pl.DataFrame]:
+def write_both(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact: bool) -> Iterator[pl.DataFrame]:
     """Delivers a plan's rows to both sides; yields every batch as it was settled."""
     found = pairing_of(session, spec)
     for side, kind in SIDES:

@@ -67,7 +67,8 @@ class Pairing:
 def back_rules(spec: SyncSpec, source: pa.Schema, target: pa.Schema) -> dict[str, FieldRule]:
     """The rules over target fields, by source field: those written under `back:` and those that follow."""
     assert spec.two_way is not None
-    found: dict[str, FieldRule] = {resolve(n, source.names) or n: rule for n, rule in spec.two_way.back.items()}
+    written = {resolve(n, source.names) or n: rule for n, rule in spec.two_way.back.items()}
+    found: dict[str, FieldRule] = {n: rule for n, rule in written.items() if rule is not None}
     flags = {f.name: f for f in map(Field.from_arrow, source)}
     told = {f.name: f for f in map(Field.from_arrow, target)}
     for name, rule in spec.mapping.items():
@@ -75,14 +76,12 @@ def back_rules(spec: SyncSpec, source: pa.Schema, target: pa.Schema) -> dict[str
         if follows is None or name not in told:
             continue
         field, back = follows
-        if field not in found and field in flags and not flags[field].readonly:
+        if field not in written and field not in found and field in flags and not flags[field].readonly:
             found[field] = back
     return found
 
 
-def pairing(
-    spec: SyncSpec, source: pa.Schema, target: pa.Schema, load: Callable[[str], Any] = load_dotted
-) -> Pairing:
+def pairing(spec: SyncSpec, source: pa.Schema, target: pa.Schema, load: Callable[[str], Any] = load_dotted) -> Pairing:
     """The pairs of a two-way sync over these schemas (with `model.Field` metadata where there is some)."""
     rules = back_rules(spec, source, target)
     turned = replace(
@@ -130,9 +129,7 @@ def _pairs(forward: CompiledMapping, back: CompiledMapping) -> list[Pair]:
         mutual = {s for s in fields if target in backs.get(s, ())}
         joined = [group for group in groups if mutual & group[0]]
         groups = [group for group in groups if group not in joined]
-        groups.append(
-            (mutual.union(*(g[0] for g in joined)), {target}.union(*(g[1] for g in joined)))
-        )
+        groups.append((mutual.union(*(g[0] for g in joined)), {target}.union(*(g[1] for g in joined))))
     paired = set().union(*(sources for sources, _ in groups)) if groups else set()
     groups += [({name}, set()) for name in backs if name not in paired]
     order, back_order = list(forward.rules), list(back.rules)

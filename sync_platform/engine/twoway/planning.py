@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sync_platform.session import Session
 
 HELD_FIRST: Final = f"{FIRST_SYNC}: waiting for the match plan"
-_ROWS: Final = {
+_ROWS: Final[dict[str, Any]] = {
     "_side": pl.String, "_op": pl.String, KEY: pl.String, "_target_id": pl.String, "_partner": pl.String,
     "_reason": pl.String, CURSOR: pl.Int64, READ_AT: pl.Int64, "_dedupe_key": pl.String, "_changed": pl.Boolean,
     "_fields": pl.List(pl.String), "_base": pl.Int64, "_replaces": pl.String, "_relink": pl.Boolean,
@@ -275,7 +275,9 @@ def backward(pairing: Pairing, rows: Sequence[Row]) -> dict[str, tuple[Row, list
     names = [KEY, *[n for n in pairing.target_fields if any(n in row for row in rows)]]
     frame = pl.DataFrame([{n: row.get(n) for n in names} for row in rows], infer_schema_length=None)
     kinds = {f.name: _polars(f.type) for f in pairing.back.source if f.name in names}
-    frame = frame.with_columns(pl.col(n).cast(kind, strict=False) for n, kind in kinds.items() if frame[n].dtype == pl.Null)
+    frame = frame.with_columns(
+        pl.col(n).cast(kind, strict=False) for n, kind in kinds.items() if frame[n].dtype == pl.Null
+    )
     mapped = pairing.back.apply(frame)
     found: dict[str, tuple[Row, list[str]]] = {}
     for row in mapped.iter_rows(named=True):
@@ -363,4 +365,3 @@ def _judged(
             connection, row.plan_id, "blocked" if blocked else "ready", reason=blocked, summary=summary, digest=digest
         )
     return Planned(plan_id=row.plan_id, blocked=blocked, summary=summary)
-

@@ -13,6 +13,7 @@ from sync_platform.engine.desired import Prepared, looked_up, refuse_wrong, stre
 from sync_platform.engine.twoway.changes import target_of
 from sync_platform.engine.twoway.merges import follow, merges_in
 from sync_platform.engine.twoway.pairing import Pairing
+from sync_platform.engine.twoway.refusing import refuse_loops
 from sync_platform.engine.twoway.staged import StagedSide
 from sync_platform.engine.twoway.terms import pairing_of
 from sync_platform.engine.validation import validate
@@ -61,6 +62,8 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, p
     full = full or position.fresh or position.config_hash != spec.config_hash()
     found = pairing_of(session, spec, source.schema, target.schema)
     refuse_wrong(session, spec, found.forward, source.schema)
+    if full:  # the first run of this configuration
+        refuse_loops(session, spec, found, source, target)
     moved = _moved(target, spec, position, [id for key in asked if (id := target_of(key)) is not None], full)
     _follow(session, spec, plan_id, source, target, position, full, moved)
     fresh, drifted = _unlinked(session, spec, moved)

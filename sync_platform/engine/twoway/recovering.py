@@ -44,9 +44,7 @@ def recover_both(
         return _recover(session, spec, intents, sleep)
 
 
-def _recover(
-    session: Session, spec: SyncSpec, intents: Sequence[Intent], sleep: Callable[[float], None]
-) -> int:
+def _recover(session: Session, spec: SyncSpec, intents: Sequence[Intent], sleep: Callable[[float], None]) -> int:
     if not intents:
         return 0
     pairing = pairing_of(session, spec)
@@ -72,7 +70,9 @@ def _recover_side(
     updates = [one for one in intents if one["op"] != Op.CREATE]
     done = _creates(session, written, side, creates, sleep) + _updates(session, written, side, pairing, updates)
     happened = sum(row["status"] == Status.APPLIED for row, _ in done)
-    session.say(f"{spec.name}: {len(intents)} writes of a dead run to {written.target} had no answer; {happened} did happen")
+    session.say(
+        f"{spec.name}: {len(intents)} writes of a dead run to {written.target} had no answer; {happened} did happen"
+    )
     groups: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for row, planned in done:
         groups.setdefault(row.pop("plan_id"), []).append((row, planned))

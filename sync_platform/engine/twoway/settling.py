@@ -77,9 +77,7 @@ def settle_side(
     return shaped
 
 
-def settle_conflict_rows(
-    connection: psycopg.Connection[Any], spec: SyncSpec, rows: Sequence[Row]
-) -> None:
+def settle_conflict_rows(connection: psycopg.Connection[Any], spec: SyncSpec, rows: Sequence[Row]) -> None:
     """Notes planned conflicts for a person, in the caller's transaction."""
     found = []
     for row in rows:

@@ -76,6 +76,12 @@ class StagedSide:
         folded = f"lower(trim(CAST({quoted(name)} AS VARCHAR)))"
         return self._where(f"NOT {DELETED} AND {folded} IN (SELECT id FROM _ids)", wanted)
 
+    def some(self, most: int) -> pl.DataFrame:
+        """The newest living records, at most so many."""
+        return self.con.execute(
+            f"SELECT * FROM {self._sql} WHERE NOT {DELETED} ORDER BY {SEQ} DESC, {KEY} LIMIT {int(most)}"
+        ).pl()
+
     def _where(self, condition: str, ids: Collection[str]) -> pl.DataFrame:
         self.con.register("_ids", pl.DataFrame({"id": sorted(ids)}, schema={"id": pl.String}).to_arrow())
         found = self.con.execute(f"SELECT * FROM {self._sql} WHERE {condition} ORDER BY {KEY}").pl()

@@ -39,9 +39,7 @@ def deciding(session: Session, spec: SyncSpec, found: Pairing) -> Deciding:
     assert spec.two_way is not None
     return Deciding(
         pairing=found,
-        rule=Rule(
-            two_way=spec.two_way, source=comparing(session, spec.source), target=comparing(session, spec.target)
-        ),
+        rule=Rule(two_way=spec.two_way, source=comparing(session, spec.source), target=comparing(session, spec.target)),
     )
 
 
@@ -57,4 +55,6 @@ def tells_time(session: Session, place: Endpoint) -> bool:
     connector = session.connector(place.connection)
     cursor = connector.stream(place.object).cursor
     schema = connector.discover(place.object)
-    return cursor is not None and cursor.field in schema.names and pa.types.is_timestamp(schema.field(cursor.field).type)
+    return (
+        cursor is not None and cursor.field in schema.names and pa.types.is_timestamp(schema.field(cursor.field).type)
+    )
