@@ -166,12 +166,13 @@ def settle(
 ) -> None:
     """Folds a batch's outcomes into the ledger, inside the caller's transaction.
 
-    `side` says which side of a two-way sync was written. `record_outcomes=False` is for a bulk delivery whose outcome rows are in the lake already.
+    `side` says which side of a two-way sync was written. `record_outcomes=False` is for a bulk delivery whose outcome
+    rows are in the lake already.
     """
     if rows.is_empty():
         return
-    names: _Names = {**names_of(spec)} | {
-        "run_id": run_id, "plan_id": plan_id, "lane": lane, "config_hash": spec.config_hash(), "side": side
+    names: _Names = {
+        **names_of(spec), "run_id": run_id, "plan_id": plan_id, "lane": lane, "config_hash": spec.config_hash(), "side": side
     }  # fmt: skip
     if not rows.filter(_LINKED).is_empty():
         _remember_pair(connection, names)
