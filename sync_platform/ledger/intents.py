@@ -71,6 +71,8 @@ def open_intents(
                WHERE i.sync = %(sync)s AND (%(keys)s::text[] IS NULL OR i.source_key = ANY(%(keys)s))
                  AND NOT EXISTS (SELECT 1 FROM sync.queue q WHERE q.sync = i.sync AND q.key = i.source_key
                                    AND q.owner = ANY(%(alive)s::uuid[]))
+                 AND NOT EXISTS (SELECT 1 FROM sync.queue q WHERE q.plan_id::text = i.run_id
+                                   AND q.owner = ANY(%(alive)s::uuid[]))
                ORDER BY i.created_at, i.token""",
             {"sync": sync, "keys": None if keys is None else list(keys), "alive": list(alive)},
         ).fetchall()

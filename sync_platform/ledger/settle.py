@@ -193,9 +193,7 @@ def settle(
     _fold(connection, rows, names, record_outcomes)
 
 
-def _fold(
-    connection: psycopg.Connection[Any], rows: pl.DataFrame, names: _Names, record_outcomes: bool
-) -> None:
+def _fold(connection: psycopg.Connection[Any], rows: pl.DataFrame, names: _Names, record_outcomes: bool) -> None:
     """From the temporary table into the ledger."""
     if record_outcomes:
         connection.execute(_OUTCOMES, names)

@@ -22,7 +22,7 @@ from sync_platform.model import Op
 
 Row = dict[str, Any]
 RECORD: Final = "*"  # the field of a conflict about the record itself
-_FRESH: Final = "target:"
+_FRESH: Final = "target:"  # as `realtime.inbox` names the target's events
 
 
 def fresh_key(target_id: str) -> str:
@@ -132,6 +132,16 @@ class Deciding:
                 found[name] = choice["take"]
         return found
 
+    def unmoved(self, met: Met, side: Side) -> bool:
+        """Whether a side holds exactly what both last agreed on: an echo of our own write, or no news."""
+        held, base, how = met.source, met.link.base_source if met.link else None, self.rule.source
+        if side == "target":
+            held, base, how = met.target, met.link.base_target if met.link else None, self.rule.target
+        if held is None or base is None:
+            return False
+        names = self.pairing.source_fields if side == "source" else self.pairing.target_fields
+        return changed(names, held, base, how) is False
+
     # -- one side is gone ------------------------------------------------------------------------
 
     def gone(self, met: Met, side: Side, resolved: Mapping[str, Mapping[str, Any]] | None = None) -> Decided:
@@ -182,7 +192,7 @@ class Deciding:
         values = {
             n: v for n, v in met.forward.items() if v not in (None, "") or (v == "" and not self._blank("target"))
         }
-        bases = self._bases(met, [p for p in self.pairing.pairs if p.both], target=dict(met.forward), made="target")
+        bases = self._bases(met, self.pairing.pairs, target=dict(met.forward), made="target")
         row = self._row("target", Op.CREATE, met, reason=reason, bases=bases)
         row |= {"_fields": list(values), "_target_id": None, "_replaces": met.link.target_id if met.link else None}
         return row | {f"new:{n}": v for n, v in met.forward.items()}
@@ -190,7 +200,7 @@ class Deciding:
     def create_source(self, met: Met, reason: str | None = None) -> Row:
         """The row that makes a source record of a target record."""
         values = {n: v for n, v in met.back.items() if v not in (None, "") or (v == "" and not self._blank("source"))}
-        bases = self._bases(met, [p for p in self.pairing.pairs if p.both], source=dict(met.back), made="source")
+        bases = self._bases(met, self.pairing.pairs, source=dict(met.back), made="source")
         row = self._row("source", Op.CREATE, met, reason=reason, bases=bases)
         row |= {"_fields": list(values), "_key": fresh_key(met.target_id), "_target_id": None, "_cursor": None}
         row |= {"_replaces": met.link.key if met.link else None}
@@ -232,7 +242,7 @@ class Deciding:
 
     def _named(self, merged: Merged, verdict: Verdict) -> list[Pair]:
         names = merged.pairs_with(verdict)
-        return [pair for pair in self.pairing.pairs if pair.name in names and pair.both]
+        return [pair for pair in self.pairing.pairs if pair.name in names]
 
     def _bases(
         self,

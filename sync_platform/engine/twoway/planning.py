@@ -62,7 +62,7 @@ def plan_both(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
             every.add(planner.fresh(part))
         for part in files.parts("left"):
             every.add(planner.left(part))
-    _hold(spec, every, found)
+    hold_creates(spec, every, found)
     _write(files, every, planner)
     planned = _judged(session, spec, row, files, prepared, every)
     crash_point("plan_written")
@@ -165,7 +165,7 @@ class Planner:
         found = match(loose, pl.DataFrame(schema={KEY: pl.String, "_target_id": pl.String}), named, on, folded)
         answers: dict[str, tuple[str | None, str]] = {}
         for row in found.select(KEY, "_target_id", "_matched", "_candidates", "_rivals").iter_rows(named=True):
-            answers[row[KEY]] = (row["_target_id"], _doubt(row))
+            answers[row[KEY]] = (row["_target_id"], doubt_of(row))
             self.matched |= {*([row["_target_id"]] if row["_target_id"] else []), *row["_candidates"]}
         return answers, {row[KEY]: row for row in free.iter_rows(named=True)}
 
@@ -292,7 +292,7 @@ def _polars(kind: Any) -> pl.DataType:
     return polars_type(kind)
 
 
-def _doubt(row: Row) -> str:
+def doubt_of(row: Row) -> str:
     """Why a record cannot be matched, or nothing."""
     if row["_matched"] != "ambiguous":
         return ""
@@ -301,7 +301,7 @@ def _doubt(row: Row) -> str:
     return f"several target records match: {', '.join(row['_candidates'])}"
 
 
-def _hold(spec: SyncSpec, every: Decided, pairing: Pairing) -> None:
+def hold_creates(spec: SyncSpec, every: Decided, pairing: Pairing) -> None:
     """Creates that a person decides first: the first sync's, and those that share their match values."""
     sides: tuple[tuple[list[Row], Sequence[str]], ...] = (
         (every.target, spec.match), (every.source, pairing.reversed.match)
@@ -329,8 +329,12 @@ def _write(files: PlanFiles, every: Decided, planner: Planner) -> None:
     files.write("changes", 0, forward)
     files.write("back", 0, frame_of(every.source, pairing.back.fields))
     if every.letters:
-        letters = pl.DataFrame(every.letters, schema=_LETTER).unique(KEY, keep="first", maintain_order=True)
-        files.write("invalid", 0, letters)
+        files.write("invalid", 0, letters_frame(every.letters))
+
+
+def letters_frame(letters: Sequence[Row]) -> pl.DataFrame:
+    """Refusals as a part of a plan, one each record."""
+    return pl.DataFrame(list(letters), schema=_LETTER).unique(KEY, keep="first", maintain_order=True)
 
 
 def frame_of(rows: Sequence[Row], fields: Sequence[str]) -> pl.DataFrame:
