@@ -118,7 +118,7 @@ class Meeting:
 
     def _mapped(self, alive: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Row]]:
         """The living source rows mapped, and what the contract says against them."""
-        absent = {name for names in alive["_absent"] for name in names or ()}
+        absent = {name for names in alive["_absent"].to_list() for name in names or ()}
         told = alive.drop([name for name in alive.columns if name in absent]).with_columns(_changed=pl.lit(True))
         mapped = self.pairing.forward.apply(told, self._lookups(told))
         contract = self.spec.contract
@@ -156,7 +156,7 @@ class Meeting:
             live.known("target").setdefault(row["_target_id"], _as_staged(row, cursor))  # type: ignore[attr-defined]
         nothing = pl.DataFrame(schema={KEY: pl.String, "_target_id": pl.String})
         found = match(loose, nothing, free, on, frozenset(self.deciding.rule.target.folded))
-        self._met |= {one for ids in found["_candidates"] for one in ids or ()}
+        self._met |= {one for ids in found["_candidates"].to_list() for one in ids or ()}
         return {row[KEY]: (row["_target_id"], doubt_of(row)) for row in found.iter_rows(named=True)}
 
     def _record(
