@@ -65,6 +65,7 @@ class TwoWayLane:
 
     def __post_init__(self) -> None:
         self.declared = self.spec
+        self.session = replace(self.session, kept={})  # a lane is prepared anew when what it knows may be old
         errors = replace(self.spec.errors, retries=1, backoff_seconds=min(self.spec.errors.backoff_seconds, 0.2))
         self.spec = replace(self.spec, errors=errors)
         schemas = [self._schema(self.spec.source), self._schema(self.spec.target)]

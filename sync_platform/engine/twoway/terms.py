@@ -22,6 +22,15 @@ def pairing_of(
     session: Session, spec: SyncSpec, source: pa.Schema | None = None, target: pa.Schema | None = None
 ) -> Pairing:
     """The pairs of the sync; staged columns (`source`, `target`) come first, the systems' own descriptions add flags."""
+    names = [tuple(one.names) if one is not None else () for one in (source, target)]
+    kept = f"pairing {spec.name} {spec.config_hash()} {hash(tuple(names))}"
+    if kept not in session.kept:
+        session.kept[kept] = _pairing_of(session, spec, source, target)
+    found: Pairing = session.kept[kept]
+    return found
+
+
+def _pairing_of(session: Session, spec: SyncSpec, source: pa.Schema | None, target: pa.Schema | None) -> Pairing:
     schemas = [
         _described(session.connector(place.connection).discover(place.object), staged)
         for place, staged in ((spec.source, source), (spec.target, target))
@@ -45,16 +54,22 @@ def deciding(session: Session, spec: SyncSpec, found: Pairing) -> Deciding:
 
 def comparing(session: Session, place: Endpoint) -> Comparing:
     """How a system compares values of one of its objects."""
-    connector = session.connector(place.connection)
-    stream = connector.stream(place.object)
-    return Comparing(empty_is_null=stream.empty_is_null, folded=frozenset(folded_fields(connector, stream)))
+    kept = f"comparing {place}"
+    if kept not in session.kept:
+        connector = session.connector(place.connection)
+        stream = connector.stream(place.object)
+        folded = frozenset(folded_fields(connector, stream))
+        session.kept[kept] = Comparing(empty_is_null=stream.empty_is_null, folded=folded)
+    found: Comparing = session.kept[kept]
+    return found
 
 
 def tells_time(session: Session, place: Endpoint) -> bool:
     """Whether a record's cursor is the time of its last change, so that two sides can be compared by it."""
-    connector = session.connector(place.connection)
-    cursor = connector.stream(place.object).cursor
-    schema = connector.discover(place.object)
-    return (
-        cursor is not None and cursor.field in schema.names and pa.types.is_timestamp(schema.field(cursor.field).type)
-    )
+    kept = f"tells time {place}"
+    if kept not in session.kept:
+        connector = session.connector(place.connection)
+        cursor = connector.stream(place.object).cursor
+        moments = [one.name for one in connector.discover(place.object) if pa.types.is_timestamp(one.type)]
+        session.kept[kept] = cursor is not None and cursor.field in moments
+    return bool(session.kept[kept])
