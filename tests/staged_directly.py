@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -24,11 +25,18 @@ from sync_platform.state.database import Database
 _TECHNICAL = (KEY, HASH, SEQ, DELETED, CURSOR, READ_AT)
 
 
-def stage_directly(lake: Lake, database: Database, connector: Connector, place: Endpoint) -> None:
-    """Brings the staged table up to date with one whole read of the stream."""
-    stream = connector.stream(place.object)
+def types_of(connector: Connector, place: Endpoint, fields: Sequence[str] | None = None) -> dict[str, pa.DataType]:
+    """The staged types of a stream, of all its fields or of these."""
     described = [(one.name, canonical(one.type)) for one in connector.discover(place.object)]
-    types = {name: kind for name, kind in described if kind is not None}
+    return {name: kind for name, kind in described if kind is not None and (fields is None or name in fields)}
+
+
+def stage_directly(
+    lake: Lake, database: Database, connector: Connector, place: Endpoint, types: dict[str, pa.DataType] | None = None
+) -> None:
+    """Brings the staged table (of these columns) up to date with one whole read of the stream."""
+    stream = connector.stream(place.object)
+    types = types_of(connector, place) if types is None else types
     now = int(dt.datetime.now(dt.UTC).timestamp() * 1_000_000)
     fresh = _read(connector, place, types)
     with lake.connect() as con:
@@ -62,7 +70,7 @@ def _read(
     connector: Connector, place: Endpoint, types: dict[str, pa.DataType]
 ) -> dict[str, tuple[dict[str, Any], bool]]:
     found: dict[str, tuple[dict[str, Any], bool]] = {}
-    for page in connector.read(place.object):
+    for page in connector.read(place.object, fields=list(types)):
         if not page.table.num_rows:
             continue
         named = page.table.select([n for n in page.table.column_names if n in types])
