@@ -25,7 +25,10 @@ def example() -> str:
 def install(world: World, *changes: tuple[str, str]) -> None:
     """Makes the example the only sync of the project, with texts replaced."""
     text = example()
-    for old, new in (("  source: {connection: salesforce", "  first_sync: create\n  source: {connection: salesforce"), *changes):
+    for old, new in (
+        ("  source: {connection: salesforce", "  first_sync: create\n  source: {connection: salesforce"),
+        *changes,
+    ):
         assert old in text, old
         text = text.replace(old, new)
     shutil.rmtree(world.project / "assets" / REFERENCE, ignore_errors=True)
@@ -48,5 +51,7 @@ def disagreements(world: World) -> list[str]:
         for name, there in FIELDS.items():
             if (ours[email].get(name) or None) != (theirs[email].get(there) or None):
                 wrong.append(f"{email}.{name}: {ours[email].get(name)!r} and {theirs[email].get(there)!r}")
-    doubled = len(world.records("salesforce/Contact")) - len(ours) + len(world.records("hubspot/contacts")) - len(theirs)
+    doubled = (
+        len(world.records("salesforce/Contact")) - len(ours) + len(world.records("hubspot/contacts")) - len(theirs)
+    )
     return wrong + (["a contact is there twice"] if doubled else [])

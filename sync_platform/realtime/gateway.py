@@ -205,7 +205,8 @@ class Gateway:
         try:
             async with self._probe() as connection:
                 await self.metrics.read_state(
-                    connection, sorted({n.removeprefix(TARGET_SIDE) for each in self.table.routes.values() for n in each})
+                    connection,
+                    sorted({n.removeprefix(TARGET_SIDE) for each in self.table.routes.values() for n in each}),
                 )
         except SyncError:
             await self.metrics.read_state(None, [])

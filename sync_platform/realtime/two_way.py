@@ -276,9 +276,7 @@ class _Work:
                 plan_id=self.batch.plan_id, lane="realtime", answers=answers, outcomes=outcomes,
             )  # fmt: skip
 
-    def _without_call(
-        self, side: Side, rows: Sequence[Row], status: Status, *, outcomes: bool = True
-    ) -> pl.DataFrame:
+    def _without_call(self, side: Side, rows: Sequence[Row], status: Status, *, outcomes: bool = True) -> pl.DataFrame:
         pairing = self.lane.pairing
         fields = pairing.forward.fields if side == "target" else pairing.back.fields
         settled = without_call(frame_of(rows, fields), status)

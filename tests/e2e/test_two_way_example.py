@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.two_way_world import SYNC, contact, disagreements, install
 from tests.world import World
 
 
+@pytest.mark.slow
 def test_contacts_of_two_crms_are_kept_in_step(own: World, tmp_path: Path) -> None:
     install(own, ("conflicts: newest", "conflicts: ask"))
     keys = own.edit("salesforce/Contact", *[{"fields": contact(n)} for n in range(3)])

@@ -31,8 +31,7 @@ def pairing_of(
 
 def _pairing_of(session: Session, spec: SyncSpec, source: pa.Schema | None, target: pa.Schema | None) -> Pairing:
     schemas = [
-        _joined(described(session, place), staged)
-        for place, staged in ((spec.source, source), (spec.target, target))
+        _joined(described(session, place), staged) for place, staged in ((spec.source, source), (spec.target, target))
     ]
     return pairing(spec, schemas[0], schemas[1], load=partial(session.project.load, field_name="mapping"))
 

@@ -43,6 +43,7 @@ class Memory(Connector):
     _reads: list[list[str]] = PrivateAttr(default_factory=list)
     _habit: Callable[[str, Any], Any] = PrivateAttr(default_factory=lambda: _as_sent)
     _dies: str | None = PrivateAttr(default=None)
+    _refused: set[str] = PrivateAttr(default_factory=set)
     _prefix: str = PrivateAttr(default="m")
 
     @classmethod
@@ -76,6 +77,11 @@ class Memory(Connector):
     def die(self, when: str | None) -> None:
         """The next write kills our process `before` or `after` it is stored."""
         self._dies = when
+
+    @property
+    def refused(self) -> set[str]:
+        """Values that no record may be given."""
+        return self._refused
 
     def put(self, **values: Any) -> str:
         """A person makes a record; returns its id."""
@@ -158,6 +164,10 @@ class Memory(Connector):
         yield from outcomes
 
     def _apply(self, change: Change) -> Outcome:
+        if self._refused.intersection(v for v in change.fields.values() if isinstance(v, str)):
+            return Outcome(
+                key=change.key, op=change.op, status=Status.FAILED, target_id=change.target_id, reason="not welcome"
+            )
         self._written.append(change)
         values = {name: self._habit(name, value) for name, value in change.fields.items()}
         if self._stream.empty_is_null:

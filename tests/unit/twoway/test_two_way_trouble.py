@@ -62,6 +62,32 @@ def test_a_field_edited_between_plan_and_write_is_refused_and_merged_by_the_next
     assert couple.silent()
 
 
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_an_edit_the_other_side_refuses_stays_where_it_was_made(side: str, couple: Couple) -> None:
+    key, other = couple.linked(Email="a@x.org", Name="Ann")
+    (couple.hub if side == "target" else couple.crm).refused.add("Anna")
+    couple.crm.edit(key, Name="Anna") if side == "target" else couple.hub.edit(other, name="Anna")
+    assert couple.run()["sync_summary"]["failed_transfers"] == 1
+    couple.run(full=True)
+    held = couple.crm.rows[key]["Name"], couple.hub.rows[other]["name"]
+    assert held == (("Anna", "Ann") if side == "target" else ("Ann", "Anna"))
+    (couple.hub if side == "target" else couple.crm).refused.clear()
+    couple.run(full=True)
+    assert (couple.crm.rows[key]["Name"], couple.hub.rows[other]["name"]) == ("Anna", "Anna")
+    assert couple.silent()
+
+
+def test_a_record_that_may_be_several_of_the_other_side_waits_for_a_person(couple: Couple) -> None:
+    couple.crm.put(Email="a@x.org", Name="Ann")
+    couple.hub.put(email="a@x.org", name="One")
+    couple.hub.put(email="A@x.org", name="Two")
+    report = couple.run()
+    assert report["sync_summary"]["held"] >= 1
+    assert couple.links() == {}
+    assert {row["name"] for row in couple.hub.rows.values()} == {"One", "Two"}
+    assert len(couple.crm.rows) == 1
+
+
 def test_a_plan_of_both_sides_applied_is_exactly_what_was_written(couple: Couple) -> None:
     key, other = couple.linked(Email="a@x.org", Name="Ann", Phone="1")
     couple.crm.edit(key, Name="Anna")
