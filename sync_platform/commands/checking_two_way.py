@@ -152,12 +152,12 @@ def two_way_notes(session: Session, declared: DeclaredSync) -> Iterator[str]:
             yield f"{spec.name}: {pair.name} goes from {spec.source} to {spec.target} only"
     if not found.reversed.match:
         yield (
-            f"{spec.name}: the match fields do not lead back, so a record made at {spec.source} cannot be looked up there "
-            "first; a lost answer is held"
+            f"{spec.name}: the match fields do not lead back, so a record made at {spec.source} cannot be looked up "
+            "there first; a lost answer is held"
         )
     needed = [f.name for f in map(Field.from_arrow, found.forward.source) if f.required and not f.readonly]
     for name in [one for one in needed if one not in found.back.fields]:
-        yield f"{spec.name}: {spec.source} needs {name}, and nothing leads back to it: records of {spec.target} stay there"
+        yield f"{spec.name}: {spec.source} needs {name}, and nothing leads back to it: new {spec.target} stay there"
     if spec.two_way.conflicts == "newest":
         for place in (spec.source, spec.target):
             if not tells_time(session, place):

@@ -41,8 +41,8 @@ class RowwiseDelivery:
     `exact` is True for `apply`: a target that moved since the plan is refused instead of overwritten.
     `settle` replaces the batch lane's way of settling a batch's outcomes in a transaction of its own.
     `careful` is for two-way syncs: a field that moved since the plan is somebody's edit, so it is refused instead of
-    overwritten, and updates leave an intent, too. `links` replaces the ledger's links, `answers` collects what the target
-    says its records hold now.
+    overwritten, and updates leave an intent, too. `links` replaces the ledger's links, `answers` collects what the
+    target says its records hold now.
     """
 
     session: Session

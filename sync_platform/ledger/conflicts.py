@@ -26,7 +26,8 @@ _FOUND = """
     ON CONFLICT (sync, source_key, field) WHERE state <> 'settled' DO UPDATE
        SET target_id = excluded.target_id, reason = excluded.reason, base = excluded.base, source = excluded.source,
            target = excluded.target, state = 'open', take = NULL, resolved_at = NULL
-       WHERE (c.source, c.target, c.target_id) IS DISTINCT FROM (excluded.source, excluded.target, excluded.target_id)"""
+       WHERE (c.source, c.target, c.target_id)
+             IS DISTINCT FROM (excluded.source, excluded.target, excluded.target_id)"""
 
 
 def found_conflicts(connection: psycopg.Connection[Any], sync: str, conflicts: Sequence[Mapping[str, Any]]) -> None:

@@ -41,7 +41,7 @@ class Plan:
 
 
 class PlanFiles:
-    """The Parquet parts of one plan, by kind: desired, invalid, duplicates, left, changes; back for a two-way source."""
+    """The Parquet parts of one plan, by kind: desired, invalid, duplicates, left, changes (two-way: back, too)."""
 
     def __init__(self, lake: Path, plan_id: str) -> None:
         self.folder = lake / "plans" / plan_id

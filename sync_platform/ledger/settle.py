@@ -172,7 +172,8 @@ def settle(
     if rows.is_empty():
         return
     names: _Names = {
-        **names_of(spec), "run_id": run_id, "plan_id": plan_id, "lane": lane, "config_hash": spec.config_hash(), "side": side
+        **names_of(spec), "run_id": run_id, "plan_id": plan_id, "lane": lane, "config_hash": spec.config_hash(),
+        "side": side,
     }  # fmt: skip
     if not rows.filter(_LINKED).is_empty():
         _remember_pair(connection, names)

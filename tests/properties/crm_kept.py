@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal
 
-from sync_platform.engine.spec import TwoWay
+from sync_platform.engine.spec import Guards, TwoWay
 from sync_platform.sandbox.server import SandboxThread
 from sync_platform.state.database import Database
 from tests.crm_couple import CrmCouple, contacts_both_ways
@@ -31,7 +31,7 @@ class CrmKept:
         with database.connection() as connection:
             for table in LEFT.split():
                 connection.execute(f"DELETE FROM sync.{table}")
-        self.couple = CrmCouple(database, sandbox, contacts_both_ways(BOTH, guards=_unguarded()))
+        self.couple = CrmCouple(database, sandbox, contacts_both_ways(BOTH, guards=unguarded()))
         self.desk = Desk(self.couple)
         self.control = sandbox.control
 
@@ -75,7 +75,6 @@ class CrmKept:
         return self.couple.writes()
 
 
-def _unguarded() -> Any:
-    from sync_platform.engine.spec import Guards
-
+def unguarded() -> Guards:
+    """A history deletes as much as it likes."""
     return Guards(max_deletes=None)

@@ -1,8 +1,8 @@
 """What a merged record means for each side: the rows of a plan, with the bases they settle. Pure.
 
 A row is a dictionary with the columns of `planning` and, beyond them, `_side`, `_partner` (the record on the other
-side) and `_bases`: JSON {"source": {...}, "target": {...}} of the fields that both sides agree on once the row's outcome is
-settled. `_key` is the source record; a record to be made at the source is `target:<id>` until it has a key.
+side) and `_bases`: JSON {"source": {...}, "target": {...}} of the fields that both sides agree on once the row's
+outcome is settled. `_key` is the source record; a record to be made at the source is `target:<id>` until it has a key.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def target_of(key: str) -> str | None:
 class Met:
     """A source record and the target record it is, as both are held now; None for a side that is gone.
 
-    `unmapped` names the target fields the mapping could not make, `unmapped_back` the source fields nothing led back to;
-    `refused` holds the contract's reasons against what the target would be given.
+    `unmapped` names the target fields the mapping could not make, `unmapped_back` the source fields nothing led back
+    to; `refused` holds the contract's reasons against what the target would be given.
     """
 
     key: str

@@ -1,4 +1,4 @@
-"""Values to try a mapping with: what people and vendors put into fields of each type, and nothing a field cannot hold."""
+"""Values to try a mapping with: what people and vendors put into fields, and nothing a field cannot hold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ _SEED: Final = 20_260_101
 _TEXTS: Final = (
     "a", "Ab", "ABC", "Mary Ann", "van der Berg", " lead", "trail ", "O'Neil", "xyz", "a,b", "a;b", "a|b",
     "a/b", "a-b", "n/a", "none", "0", "7", "007", "1.50", "-3", "1e3", "2024-02-29", "true", "Yes", "030 123456",
-    "+49 (30) 123-45", "00493012345", "Ann@X.org", "ann@x.org", "Straße", "ÉCOLE", "école", "İstanbul", "日本語", "tab\there",
+    "+49 (30) 123-45", "00493012345", "Ann@X.org", "ann@x.org", "Straße", "ÉCOLE", "école", "İstanbul", "日本語",
+    "tab\there",
     "line\nbreak", "  ", "%", "_", "x" * 12, "long text " * 6, "l" * 260,
 )  # fmt: skip
 _WHOLE: Final = (0, 1, -1, 2, 7, 10, 42, 99, 100, 101, 999, 1000, 12_345, 1_000_001)
@@ -42,7 +43,8 @@ _PARTS: Final = (
     "99999.5",
 )
 _MOMENTS: Final = (
-    dt.datetime(2024, 2, 29, 23, 30, 15, 250_000), dt.datetime(2024, 3, 31, 1, 30), dt.datetime(2023, 12, 31, 23, 59, 59),
+    dt.datetime(2024, 2, 29, 23, 30, 15, 250_000), dt.datetime(2024, 3, 31, 1, 30),
+    dt.datetime(2023, 12, 31, 23, 59, 59),
     dt.datetime(2024, 7, 1, 0, 0), dt.datetime(1999, 1, 1, 12, 0), dt.datetime(2024, 10, 27, 0, 30, 1),
 )  # fmt: skip
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def pairing_of(
     session: Session, spec: SyncSpec, source: pa.Schema | None = None, target: pa.Schema | None = None
 ) -> Pairing:
-    """The pairs of the sync; staged columns (`source`, `target`) come first, the systems' own descriptions add flags."""
+    """The pairs of the sync, over what the systems describe and the columns that are staged (`source`, `target`)."""
     kept = f"pairing {spec.name} {spec.config_hash()}"
     if kept not in session.kept:
         session.kept[kept] = _pairing_of(session, spec, source, target)

@@ -49,12 +49,12 @@ class Desk:
 
     def work(self, times: int = 3) -> None:
         """Lets workers deliver what waits, again after every pause they were told to make."""
+        spec = self.couple.spec
         for _ in range(times):
             windows = Windows(
                 database=self.couple.database, publish=lambda _, report: self.reports.append(report),
                 next_sync=lambda _: None, traffic=Traffic,
             )  # fmt: skip
-            spec = self.couple.spec
             Worker(
                 session=self.session(), windows=windows, syncs=lambda: {spec.name: spec}, say=self.said.append
             ).drain()

@@ -61,7 +61,9 @@ LOOPS = {
     "phone format": Setting(
         (f("Phone"),), (f("phone"),), {"phone": "regexp_replace(Phone, '[^0-9+]', '', 'g')"}, {"Phone": "phone"}
     ),
-    "rounding": Setting((f("Amount", MONEY),), (f("amount", MONEY),), {"amount": "round(Amount, 0)"}, {"Amount": "amount"}),
+    "rounding": Setting(
+        (f("Amount", MONEY),), (f("amount", MONEY),), {"amount": "round(Amount, 0)"}, {"Amount": "amount"}
+    ),
     "case": Setting((f("Name"),), (f("name"),), {"name": "upper(Name)"}, {"Name": "name"}),
     "time zone": Setting(
         (f("Start", MOMENT),), (f("start"),), {"start": "strftime(Start, '%Y-%m-%d %H:%M')"},
@@ -87,7 +89,9 @@ HARMLESS = {
     "case where the system ignores it": Setting(
         (f("Email", folded=True),), (f("email"),), {"email": "lower(Email)"}, {"Email": "email"}
     ),
-    "one-way normalisation": Setting((f("Phone"),), (f("phone"),), {"phone": "regexp_replace(Phone, '[^0-9]', '', 'g')"}),
+    "one-way normalisation": Setting(
+        (f("Phone"),), (f("phone"),), {"phone": "regexp_replace(Phone, '[^0-9]', '', 'g')"}
+    ),
     "a rename one way on purpose": Setting((f("Code"),), (f("code", pa.int64()),), {"code": "Code"}, {"Code": None}),
     "rounding of whole numbers": Setting(
         (f("Staff", pa.int64()),), (f("staff", pa.int64()),), {"staff": "round(Staff, 0)"}, {"Staff": "staff"}
@@ -95,7 +99,9 @@ HARMLESS = {
     "truncation beyond the field's length": Setting(
         (f("Code", max_length=10),), (f("code"),), {"code": "left(Code, 40)"}, {"Code": "code"}
     ),
-    "default that means empty": Setting((f("Title"),), (f("title"),), {"title": "coalesce(Title, '')"}, {"Title": "title"}),
+    "default that means empty": Setting(
+        (f("Title"),), (f("title"),), {"title": "coalesce(Title, '')"}, {"Title": "title"}
+    ),
     "trimming of a list without spaces": Setting(
         (f("Tier", values=("Gold", "Silver")),), (f("tier"),), {"tier": "trim(Tier)"}, {"Tier": "tier"}
     ),
@@ -105,7 +111,8 @@ HARMLESS = {
     ),
     "join of lists without the separator": Setting(
         (f("Area", values=("North", "South")), f("Tier", values=("Gold", "Silver"))), (f("segment"),),
-        {"segment": "coalesce(Area, '') || '-' || coalesce(Tier, '')"}, {"Area": "split_part(segment, '-', 1)", "Tier": "split_part(segment, '-', 2)"},
+        {"segment": "coalesce(Area, '') || '-' || coalesce(Tier, '')"},
+        {"Area": "split_part(segment, '-', 1)", "Tier": "split_part(segment, '-', 2)"},
     ),
     "a date as text": Setting(
         (f("Born", pa.date32()),), (f("born"),), {"born": "strftime(Born, '%Y-%m-%d')"}, {"Born": "born"}
@@ -114,7 +121,8 @@ HARMLESS = {
         (f("Score", pa.int64()),), (f("score", pa.int64()),), {"score": "Score + 100"}, {"Score": "score - 100"}
     ),
     "true as text": Setting(
-        (f("Agreed", pa.bool_()),), (f("agreed"),), {"agreed": "CASE WHEN Agreed THEN 'yes' WHEN NOT Agreed THEN 'no' END"},
+        (f("Agreed", pa.bool_()),), (f("agreed"),),
+        {"agreed": "CASE WHEN Agreed THEN 'yes' WHEN NOT Agreed THEN 'no' END"},
         {"Agreed": "CASE agreed WHEN 'yes' THEN TRUE WHEN 'no' THEN FALSE END"},
     ),
     "a time as text in UTC": Setting((f("Start", MOMENT),), (f("start"),), {"start": "Start"}),
