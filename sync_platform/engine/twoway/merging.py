@@ -117,7 +117,7 @@ def _decide(pair: Pair, both: Both, rule: Rule, resolved: Side | None) -> Verdic
 def changed(
     names: Collection[str], held: Mapping[str, Any], base: Mapping[str, Any] | None, how: Comparing
 ) -> bool | None:
-    """Whether a side's fields differ from its base; None when some field has no base. Absent ones count as unchanged."""
+    """Whether a side's fields differ from its base; None when some field has no base. Absent ones are unchanged."""
     if base is None or any(name not in base for name in names if name in held):
         return None
     return any(not how.equal(name, held[name], base[name]) for name in names if name in held)
