@@ -195,10 +195,12 @@ def _needless(files: PlanFiles, waiting: list[str]) -> list[str]:
         return []
     wanted = pl.col("_key").is_in(waiting)
     idle = {key for kind in ("left", "duplicates") for part in files.chosen(kind, wanted) for key in part["_key"]}
-    for part in files.chosen("changes", wanted, "_key", "_op"):
-        for key, op in part.iter_rows():
-            (idle.add if op == Op.SKIP else idle.discard)(key)
-    return sorted(idle)
+    busy = {key for part in files.chosen("invalid", wanted, "_key") for key in part["_key"]}
+    for kind in ("changes", "back"):  # a two-way sync has several rows for one record
+        for part in files.chosen(kind, wanted, "_key", "_op"):
+            for key, op in part.iter_rows():
+                (idle if op == Op.SKIP else busy).add(key)
+    return sorted(idle - busy)
 
 
 def _not_handed_over(files: PlanFiles) -> list[str]:

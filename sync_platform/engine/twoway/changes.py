@@ -112,7 +112,8 @@ class Deciding:
         agreed = self._named(merged, Verdict.SETTLE)
         nothing = not (done.target or done.source or done.conflicts or done.letters)
         if agreed or met.link is None or nothing:
-            done.still.append(self._still(met, self._bases(met, agreed), relink=met.link is None or bool(agreed)))
+            still = self._still(met, self._bases(met, agreed), relink=met.link is None or bool(agreed))
+            done.still.append(still | {"_changed": met.changed and nothing})  # a record is counted once
         return done
 
     def _both(self, met: Met) -> Both:

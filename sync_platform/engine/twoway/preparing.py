@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sync_platform.ledger.positions import SyncPosition
     from sync_platform.session import Session
 
-SOURCE_VALUE: Final = "src:"  # before the name of a source field, beside the mapped target fields
+SOURCE_VALUE: Final = "_src:"  # before the name of a source field, beside the mapped target fields
 
 
 def prepare_both(session: Session, spec: SyncSpec, *, full: bool = False) -> Prepared:
