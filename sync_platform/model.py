@@ -54,6 +54,7 @@ class Op(enum.StrEnum):
     ARCHIVE = "archive"
     SKIP = "skip"  # nothing to do; the reason says why
     HOLD = "hold"  # a person decides first
+    CONFLICT = "conflict"  # both sides of a two-way sync changed it, and a person decides
     INVALID = "invalid"  # fails the contract: becomes a dead letter
 
 
@@ -137,6 +138,7 @@ class Stream:
     transactional: bool = False  # a bulk write and its delivery marker commit together
     compare: str = "target"  # default of a sync's `compare`: target | links
     empty_is_null: bool = True  # the vendor keeps no difference between '' and nothing
+    merged_ids: str | None = None  # the survivor's field that lists the ids merged into it, separated by `;`
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sync_platform.connectors.connector import Shared, Traffic
 from sync_platform.connectors.quota import Priority
@@ -46,6 +46,8 @@ class Session:
     started: float = field(default_factory=time.monotonic)
     _held: dict[str, contextlib.ExitStack] = field(default_factory=dict, repr=False)
     _connectors: dict[str, Connector] = field(default_factory=dict, repr=False)
+    #: What is worked out once for as long as the session lasts, by name.
+    kept: dict[str, Any] = field(default_factory=dict, repr=False)
     failed: bool = False
     priority: Priority = Priority.BATCH
     attempts: int | None = None

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from sync_platform.commands.checking_two_way import check_two_way, two_way_notes
 from sync_platform.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -32,17 +33,23 @@ def check_project(project: Project) -> Found:
         return {"ok": False, "problems": [_problem(error)], "defaults": {}, "notes": []}
     del sources, connectors
     problems += _shared_fields(list(syncs.values()))
+    two_way: list[str] = []
     if syncs:
         from sync_platform.session import Session
 
         with Session.open(project) as session:
             for declared in syncs.values():
                 problems += _check_sync(session, declared)
+            if not problems:
+                problems += check_two_way(session, list(syncs.values()))
+                two_way = (
+                    [note for one in syncs.values() for note in two_way_notes(session, one)] if not problems else []
+                )
     return {
         "ok": not problems,
         "problems": problems,
         "defaults": {name: _defaults(declared) for name, declared in syncs.items()},
-        "notes": [note for declared in syncs.values() for note in _notes(project, declared)] if not problems else [],
+        "notes": [*[note for one in syncs.values() for note in _notes(project, one)], *two_way] if not problems else [],
     }
 
 

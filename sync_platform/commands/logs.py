@@ -14,12 +14,12 @@ def outcome_log(sync: str, key: str) -> list[dict[str, Any]]:
     database = open_state()
     with database.connection() as connection:
         rows = connection.execute(
-            """SELECT time, run_id, op, status, reason, fields FROM sync.outcomes
+            """SELECT time, run_id, op, status, reason, fields, side FROM sync.outcomes
                WHERE sync = %s AND source_key = %s ORDER BY id""",
             (sync, key),
         ).fetchall()
     names = ("time", "run_id", "op", "status", "reason", "fields")
-    found = [dict(zip(names, row, strict=True)) for row in rows]
+    found = [dict(zip((*names, "side"), row, strict=True)) for row in rows]
     with Lake(database).connect() as con:
         found += [{name: row[name] for name in names} for row in lake_outcomes_of(con, sync, key)]
     found.sort(key=lambda row: row["time"])
@@ -34,6 +34,8 @@ def _entries(row: dict[str, Any]) -> list[dict[str, Any]]:
         "status": row["status"],
         "reason": row["reason"],
     }
+    if row.get("side"):
+        shared["side"] = row["side"]  # of a two-way sync: where it was written
     fields = row["fields"] or {}
     if not fields:
         return [{**shared, "field": None, "old": None, "new": None}]

@@ -35,7 +35,7 @@ def plan_document(session: Session, spec: SyncSpec, plan_id: str) -> dict[str, A
         "expires_at": plan.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "pushdown": pushdown(session, spec, plan.evaluated_at),
         "summary": _summary(plan),
-        "changes": [change for part in files.parts("changes") for change in _changes(part)]
+        "changes": [change for kind in ("changes", "back") for part in files.parts(kind) for change in _changes(part)]
         + [change for part in files.parts("invalid") for change in _invalid(part)],
     }
     document["digest"] = digest_of(document)
@@ -61,7 +61,7 @@ def pushdown(session: Session, spec: SyncSpec, now: dt.datetime) -> dict[str, st
 
 def _summary(plan: Plan) -> dict[str, int]:
     counts = plan.summary["counts"]
-    names = (Op.CREATE, Op.UPDATE, Op.DELETE, Op.ARCHIVE, Op.SKIP, Op.HOLD, Op.INVALID)
+    names = (Op.CREATE, Op.UPDATE, Op.DELETE, Op.ARCHIVE, Op.SKIP, Op.HOLD, Op.CONFLICT, Op.INVALID)
     return {str(op): counts.get(str(op), 0) for op in names}
 
 
@@ -75,6 +75,7 @@ def _changes(part: pl.DataFrame) -> list[dict[str, Any]]:
                 {"name": name, "old": row[f"old:{name}"], "new": row[f"new:{name}"]} for name in row["_fields"] or []
             ],
             "reason": row["_reason"],
+            **({"side": row["_side"]} if "_side" in row else {}),
         }
         for row in part.filter(pl.col("_op").is_in(TOLD_OPS)).iter_rows(named=True)
     ]

@@ -13,6 +13,7 @@ from sync_platform.errors import ConfigError
 
 if TYPE_CHECKING:
     from sync_platform.connectors.connector import Connector
+    from sync_platform.engine.spec import SyncSpec
     from sync_platform.project import Project
 
 webhooks = typer.Typer(help="The webhooks a vendor sends: list, create, delete, verify.", no_args_is_help=True)
@@ -124,6 +125,19 @@ def _base(public_url: str | None) -> str:
     return found.rstrip("/")
 
 
+def _written_back(spec: SyncSpec, connector: Connector) -> list[str]:
+    """The target fields whose changes a two-way sync takes to its source."""
+    from sync_platform.engine.compiling import compile_rule
+    from sync_platform.engine.mapping import load_dotted
+
+    assert spec.two_way is not None
+    schema = connector.discover(spec.target.object)
+    names = [field for field in spec.mapping if field in schema.names]
+    for field, rule in spec.two_way.back.items():
+        names += [] if rule is None else compile_rule(field, rule, schema, load_dotted).fields
+    return names
+
+
 def _wanted(project: Project, connector: Connector, name: str, more: list[str]) -> dict[str, list[str]]:
     """The fields each stream is read for by realtime syncs: mapping and filter."""
     from functools import partial
@@ -134,6 +148,8 @@ def _wanted(project: Project, connector: Connector, name: str, more: list[str]) 
     found: dict[str, dict[str, None]] = {}
     for declared in project.syncs.values():
         spec = declared.spec
+        if spec.two_way is not None and spec.target.connection == name and spec.frequency == "realtime":
+            found.setdefault(spec.target.object, {}).update(dict.fromkeys(_written_back(spec, connector)))
         if spec.source.connection != name or spec.frequency != "realtime":
             continue
         schema = connector.discover(spec.source.object)

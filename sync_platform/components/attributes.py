@@ -22,6 +22,7 @@ from sync_platform.engine.spec import (
     Matching,
     SyncSpec,
     Transform,
+    TwoWay,
     ValueMap,
 )
 
@@ -186,6 +187,20 @@ class ErrorRules(Strict):
     )
 
 
+class OwnerRules(Strict):
+    """Which side decides a field that both changed: `{owner: {Phone: source, company: target}}`."""
+
+    owner: dict[str, Literal["source", "target"]] = Field(min_length=1)
+    otherwise: Literal["newest", "source", "target", "ask"] = "newest"
+
+
+class DeleteRules(Strict):
+    """What a deletion on one side does to the record on the other."""
+
+    source: Literal["propagate", "archive", "ignore"] = Field("ignore", description="A record deleted at the source")
+    target: Literal["propagate", "archive", "ignore"] = Field("ignore", description="A record deleted at the target")
+
+
 class SyncAttributes(Strict):
     """A rule that keeps one target object in step with one source object."""
 
@@ -193,6 +208,15 @@ class SyncAttributes(Strict):
     description: str = ""
     source: SourceEnd
     target: TargetEnd
+    direction: Literal["one_way", "two_way"] = "one_way"
+    back: dict[str, Rule | None] = Field(
+        default_factory=dict,
+        description="Two-way: source field: SQL over target fields; plain renames need none, null makes it one-way",
+    )
+    conflicts: Literal["newest", "source", "target", "ask"] | OwnerRules = Field(
+        "newest", description="Two-way: who decides a field that both sides changed"
+    )
+    on_delete: DeleteRules = Field(default_factory=DeleteRules)
     mode: Literal["insert", "update", "upsert", "mirror", "archive", "fill_empty"] = "upsert"
     first_sync: Literal["match", "create"] = "match"
     mapping: dict[str, Rule] = Field(min_length=1)
@@ -212,15 +236,16 @@ class SyncAttributes(Strict):
     @classmethod
     def _texts_are_quoted(cls, data: Any) -> Any:
         """YAML reads a bare yes, no, on or off as true or false: what was written is lost, so it must be quoted."""
-        mapping = data.get("mapping") if isinstance(data, dict) else None
-        for path, value in _texts(mapping) if isinstance(mapping, dict) else ():
-            if isinstance(value, bool):
-                raise WrongKeyError(
-                    f"YAML reads a bare yes, no, on, off, true or false as {str(value).lower()!r}, not as text; "
-                    "put it in quotes, e.g. 'Yes'",
-                    ("mapping", *path),
-                    value,
-                )
+        for key in ("mapping", "back"):
+            mapping = data.get(key) if isinstance(data, dict) else None
+            for path, value in _texts(mapping) if isinstance(mapping, dict) else ():
+                if isinstance(value, bool):
+                    raise WrongKeyError(
+                        f"YAML reads a bare yes, no, on, off, true or false as {str(value).lower()!r}, not as text; "
+                        "put it in quotes, e.g. 'Yes'",
+                        (key, *path),
+                        value,
+                    )
         return data
 
     @model_validator(mode="after")
@@ -252,6 +277,39 @@ class SyncAttributes(Strict):
             raise WrongKeyError("matching reads the whole target; write compare: target", ("compare",), self.compare)
         return self
 
+    def _direction_fits(self) -> SyncAttributes:
+        if self.direction == "one_way":
+            for name in ("back", "conflicts", "on_delete"):
+                if name in self.model_fields_set:
+                    raise WrongKeyError("only a two-way sync has it; add direction: two_way", (name,), None)
+            return self
+        unfit: tuple[tuple[str, bool, str], ...] = (
+            ("mode", self.mode != "upsert", "a two-way sync keeps both sides equal: leave mode out"),
+            ("dedupe", self.dedupe is not None, "a two-way sync links one record to one: mend duplicates first"),
+            ("compare", self.compare == "links", "a two-way sync reads its target: leave compare out"),
+            ("on_target_delete", self.on_target_delete != "recreate", "write on_delete: {target: ...} instead"),
+        )
+        for name, wrong, message in unfit:
+            if wrong:
+                raise WrongKeyError(message, (name,), getattr(self, name))
+        if self.source.on_leave != "keep":
+            raise WrongKeyError("a two-way sync keeps what leaves its filter", ("source", "on_leave"), None)
+        if (self.source.connection, self.source.object) == (self.target.connection, self.target.object):
+            raise WrongKeyError("source and target are the same object", ("target", "object"), self.target.object)
+        return self
+
+    def _two_way(self) -> TwoWay | None:
+        if self.direction == "one_way":
+            return None
+        owned = self.conflicts if isinstance(self.conflicts, OwnerRules) else None
+        return TwoWay(
+            back={n: None if rule is None else _rule(rule, self.target.connection) for n, rule in self.back.items()},
+            conflicts=owned.otherwise if owned else self.conflicts,  # type: ignore[arg-type]
+            owners=owned.owner if owned else {},
+            deleted_at_source=self.on_delete.source,
+            deleted_at_target=self.on_delete.target,
+        )
+
     def to_spec(self, default_name: str) -> SyncSpec:
         """The plain value the engine works with."""
         return SyncSpec(
@@ -279,6 +337,7 @@ class SyncAttributes(Strict):
             ),
             guards=Guards(max_deletes=self.guards.max_deletes, max_invalid=self.guards.max_invalid),
             matching=self.matching.to_spec() if self.matching else None,
+            two_way=self._two_way(),
         )
 
 

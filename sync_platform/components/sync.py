@@ -55,7 +55,7 @@ def streams_read(spec: SyncSpec) -> list[Endpoint]:
         for rule in spec.mapping.values()
         if isinstance(rule, Lookup)
     ]
-    compare = spec.compare
+    compare = "target" if spec.two_way is not None else spec.compare
     if compare is None:
         connector = Project.current().connector(spec.target.connection)
         compare = "links" if connector.stream(spec.target.object).compare == "links" else "target"

@@ -15,7 +15,7 @@ from sync_platform.connectors.webhook import Acknowledgement, Proof, SampleReque
 from sync_platform.errors import ConfigError
 from sync_platform.model import Change, Event, Health, Outcome, Page, Position, Stream
 
-__all__ = ["BulkTarget", "Connector", "Quota", "Shared", "Token", "TokenStore", "Traffic"]
+__all__ = ["BulkTarget", "Connector", "Quota", "Shared", "TellsMerges", "Token", "TokenStore", "Traffic"]
 
 
 class Connector(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -165,3 +165,11 @@ class TellsEmpty(Protocol):
 
     def is_empty(self, stream: str) -> bool:
         """Whether there is no record at all."""
+
+
+@runtime_checkable
+class TellsMerges(Protocol):
+    """A system in which people merge records: one id survives, the others are gone without being deleted."""
+
+    def merged(self, stream: str, ids: Sequence[str]) -> Mapping[str, str]:
+        """Of these ids those that were merged away: the id of the record that survives each."""

@@ -16,6 +16,7 @@ from sync_platform.engine.reconcile import TAKEN_OVER
 from sync_platform.engine.recover import recover
 from sync_platform.engine.report import Measured, Tally, build_report, counts_of, missing_required, resolution_for
 from sync_platform.engine.rowwise import RowwiseDelivery
+from sync_platform.engine.twoway.delivering import settle_rest, write_both
 from sync_platform.errors import BlockedError
 from sync_platform.ledger.audit import seal
 from sync_platform.ledger.copying import copy_in
@@ -81,6 +82,9 @@ def _target_fields(files: PlanFiles) -> tuple[str, ...]:
 
 
 def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact: bool) -> Iterator[pl.DataFrame]:
+    if spec.two_way is not None:
+        yield from write_both(session, spec, plan, files, exact)
+        return
     connector = session.connector(spec.target.connection)
     stream = connector.stream(spec.target.object)
     fields = _target_fields(files)
@@ -105,6 +109,11 @@ def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact
 
 def _settle_the_rest(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles) -> Iterator[pl.DataFrame]:
     """Rows that need no call: new links of equal records, held rows, dead letters of the contract."""
+    if spec.two_way is not None:
+        yield from settle_rest(session, spec, plan, files)
+        for invalid in files.parts("invalid"):
+            yield _settle(session, spec, plan, contract_failures(invalid, spec))
+        return
     for linked in files.chosen("changes", (pl.col("_op") == str(Op.SKIP)) & pl.col("_relink")):
         _settle(session, spec, plan, without_call(linked, Status.NOOP), outcomes=False)
     for held in files.chosen("changes", pl.col("_op") == str(Op.HOLD)):
@@ -186,10 +195,12 @@ def _needless(files: PlanFiles, waiting: list[str]) -> list[str]:
         return []
     wanted = pl.col("_key").is_in(waiting)
     idle = {key for kind in ("left", "duplicates") for part in files.chosen(kind, wanted) for key in part["_key"]}
-    for part in files.chosen("changes", wanted, "_key", "_op"):
-        for key, op in part.iter_rows():
-            (idle.add if op == Op.SKIP else idle.discard)(key)
-    return sorted(idle)
+    busy = {key for part in files.chosen("invalid", wanted, "_key") for key in part["_key"]}
+    for kind in ("changes", "back"):  # a two-way sync has several rows for one record
+        for part in files.chosen(kind, wanted, "_key", "_op"):
+            for key, op in part.iter_rows():
+                (idle if op == Op.SKIP else busy).add(key)
+    return sorted(idle - busy)
 
 
 def _not_handed_over(files: PlanFiles) -> list[str]:

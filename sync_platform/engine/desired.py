@@ -51,6 +51,8 @@ class Prepared:
 
 def compare_of(session: Session, spec: SyncSpec) -> str:
     """How the sync knows what the target holds: its own setting, else the target stream's default."""
+    if spec.two_way is not None:
+        return "target"
     return spec.compare or session.connector(spec.target.connection).stream(spec.target.object).compare
 
 
@@ -69,7 +71,7 @@ def compiled(session: Session, spec: SyncSpec, source: pa.Schema) -> CompiledMap
     return compile_mapping(spec, source, target, load=partial(session.project.load, field_name="mapping"))
 
 
-def _refuse_wrong(session: Session, spec: SyncSpec, mapping: CompiledMapping, staged: pa.Schema) -> None:
+def refuse_wrong(session: Session, spec: SyncSpec, mapping: CompiledMapping, staged: pa.Schema) -> None:
     """ConfigError for a mapping that cannot be meant: otherwise a misspelt field would pass for an absent one.
 
     A field that was staged once, or that the source knows, is right, whether or not this read had it.
@@ -112,6 +114,10 @@ def prepare(session: Session, spec: SyncSpec, *, full: bool = False) -> Prepared
 
     Nothing is sent and no position moves. Raises ConfigError when the source was never staged.
     """
+    if spec.two_way is not None:
+        from sync_platform.engine.twoway.preparing import prepare_both
+
+        return prepare_both(session, spec, full=full)
     session.hold(spec.name)
     with session.lake.connect() as con:
         con.begin()
@@ -197,7 +203,7 @@ def _write_desired(
     schema: pa.Schema,
 ) -> dict[str, int]:
     mapping = compiled(session, spec, schema)
-    _refuse_wrong(session, spec, mapping, schema)
+    refuse_wrong(session, spec, mapping, schema)
     contract = session.project.load(spec.contract, field_name="contract") if spec.contract else None
     counts = {"desired": 0, "invalid": 0, "cells_filled": 0, "cells_total": 0}
     writing: Future[None] | None = None

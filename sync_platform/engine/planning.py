@@ -115,6 +115,10 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
 
     Reads the target (staged, by id and by match key). Afterwards the plan is `ready` or `blocked`.
     """
+    if spec.two_way is not None:
+        from sync_platform.engine.twoway.planning import plan_both
+
+        return plan_both(session, spec, prepared)
     session.hold(spec.name)
     with session.database.connection() as connection:
         row = load_plan(connection, prepared.plan_id)
@@ -313,7 +317,7 @@ def _judge(session: Session, spec: SyncSpec, row: Plan, files: PlanFiles, prepar
         first += changes.filter(pl.col("_reason").str.starts_with(FIRST_SYNC).fill_null(False)).height
     digest = files.digest()
     counts[str(Op.INVALID)] = prepared.invalid
-    blocked = _guard(spec, counts, prepared)
+    blocked = guard_of(spec, counts, prepared)
     summary = {
         "counts": counts,
         "first_sync_held": first,
@@ -330,7 +334,7 @@ def _judge(session: Session, spec: SyncSpec, row: Plan, files: PlanFiles, prepar
     return Planned(plan_id=row.plan_id, blocked=blocked, summary=summary)
 
 
-def _guard(spec: SyncSpec, counts: dict[str, int], prepared: Prepared) -> str | None:
+def guard_of(spec: SyncSpec, counts: dict[str, int], prepared: Prepared) -> str | None:
     """Why the plan must not be delivered, or None."""
     removed = counts[str(Op.DELETE)] + counts[str(Op.ARCHIVE)]
     if spec.guards.max_deletes is not None and removed > spec.guards.max_deletes:

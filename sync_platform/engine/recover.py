@@ -33,6 +33,10 @@ def recover(
     that a living worker works on. Returns how many intents were settled. A target whose records can't be looked up
     leaves them held for a person.
     """
+    if spec.two_way is not None:
+        from sync_platform.engine.twoway.recovering import recover_both
+
+        return recover_both(session, spec, keys=keys, sleep=sleep)
     if keys is not None:
         with session.database.connection() as connection:
             intents = open_intents(connection, spec.name, keys=keys)

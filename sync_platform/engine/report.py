@@ -77,8 +77,10 @@ def _refusal(row: dict[str, Any]) -> dict[str, Any]:
 def counts_of(files: PlanFiles) -> dict[str, int]:
     """What a plan's parts say: processed, unchanged, invalid, duplicates; each record counted once."""
     counts = {"processed": 0, "unchanged": 0, "invalid": 0, "duplicates": 0}
-    for taken in files.chosen("changes", pl.col("_changed") | (pl.col("_op") != str(Op.SKIP)), "_op"):
-        counts["processed"] += taken.height
+    told = pl.col("_changed") | (pl.col("_op") != str(Op.SKIP))
+    for taken in (part for kind in ("changes", "back") for part in files.chosen(kind, told, "_op", "_key")):
+        asked = taken.filter(pl.col("_op") == str(Op.CONFLICT))  # several fields of one record are one hold
+        counts["processed"] += taken.height - asked.height + asked["_key"].n_unique()
         counts["unchanged"] += taken.filter(pl.col("_op") == str(Op.SKIP)).height
     for invalid in files.parts("invalid"):
         counts["invalid"] += invalid.height

@@ -22,7 +22,7 @@ from sync_platform.ledger.claims import LEASE_SECONDS, claimed
 from sync_platform.ledger.intents import write_intents
 from sync_platform.ledger.links import links_of
 from sync_platform.ledger.settle import settle, settled_frame
-from sync_platform.model import Change, Op, Outcome, Repeat, Status, Stream
+from sync_platform.model import Change, Op, Outcome, Record, Repeat, Status, Stream
 
 if TYPE_CHECKING:
     from sync_platform.connectors.connector import Connector
@@ -40,6 +40,9 @@ class RowwiseDelivery:
 
     `exact` is True for `apply`: a target that moved since the plan is refused instead of overwritten.
     `settle` replaces the batch lane's way of settling a batch's outcomes in a transaction of its own.
+    `careful` is for two-way syncs: a field that moved since the plan is somebody's edit, so it is refused instead of
+    overwritten, and updates leave an intent, too. `links` replaces the ledger's links, `answers` collects what the
+    target says its records hold now.
     """
 
     session: Session
@@ -52,6 +55,9 @@ class RowwiseDelivery:
     sleep: Callable[[float], None] = time.sleep
     settle: Settle | None = None
     patience: float = LEASE_SECONDS
+    links: Callable[[Sequence[str]], pl.DataFrame] | None = None
+    careful: bool = False
+    answers: dict[str, Record] | None = None
 
     def deliver(self, op: Op, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """Delivers rows of one op in batches; yields each batch's settled rows."""
@@ -89,7 +95,7 @@ class RowwiseDelivery:
 
     def _write_and_settle(self, op: Op, decided: list[dict[str, Any]], pending: list[dict[str, Any]]) -> pl.DataFrame:
         crash_point("before_intent")
-        if op is Op.CREATE and self.stream.repeat is not Repeat.NATURAL and pending:
+        if pending and self._leaves_intents(op):
             write_intents(self.session.database, self.spec, self.plan_id, self.session.run_id, pending)
         crash_point("after_intent")
         outcomes = self._send(pending) if pending else []
@@ -102,6 +108,11 @@ class RowwiseDelivery:
         crash_point("outcome_written")
         return settled
 
+    def _leaves_intents(self, op: Op) -> bool:
+        if op is Op.CREATE:
+            return self.careful or self.stream.repeat is not Repeat.NATURAL
+        return self.careful and op is Op.UPDATE
+
     def _claim_key(self, op: Op, row: Mapping[str, Any]) -> str:
         if op is not Op.CREATE:
             return id_claim(row["_target_id"])
@@ -111,9 +122,9 @@ class RowwiseDelivery:
 
     def _recheck(self, op: Op, rows: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Splits a batch into rows decided without a call and rows to send."""
-        links = {
-            row["_key"]: row for row in links_of(self.session.database, self.spec, [r["_key"] for r in rows]).to_dicts()
-        }
+        keys = [row["_key"] for row in rows]
+        found = self.links(keys) if self.links else links_of(self.session.database, self.spec, keys)
+        links = {row["_key"]: row for row in found.to_dicts()}
         decided: list[dict[str, Any]] = []
         open_rows: list[dict[str, Any]] = []
         for row in rows:
@@ -163,17 +174,22 @@ class RowwiseDelivery:
                 else:
                     decided.append(self._row(row, Status.NOOP, "the target record is gone already"))
                 continue
-            compared = self.fields if self.exact else row["_fields"]
-            moved = [name for name in compared if not same_value(now.get(name), row[f"old:{name}"])]
-            unlike = [name for name in row["_fields"] if not same_value(now.get(name), row[f"new:{name}"])]
+            every = self.exact or (self.careful and op is not Op.UPDATE)
+            compared = self.fields if every else row["_fields"]
+            moved = [name for name in compared if not self._same(now.get(name), row[f"old:{name}"])]
+            unlike = [name for name in row["_fields"] if not self._same(now.get(name), row[f"new:{name}"])]
             if op is Op.UPDATE and not unlike:
                 decided.append(self._row(row, Status.NOOP, "the target has these values already"))
-            elif self.exact and moved:
+            elif (self.exact or self.careful) and moved:
                 decided.append(self._refused(row, moved[0], now.get(moved[0])))
             else:
                 row.update({f"old:{name}": now.get(name) for name in moved})
                 pending.append(row)
         return decided, pending
+
+    def _same(self, one: Any, other: Any) -> bool:
+        """Whether two values are the same there; empty is null unless the target keeps a difference that matters."""
+        return same_value(one, other) if self.stream.empty_is_null or not self.careful else bool(one == other)
 
     def _against_target_by_match(
         self, rows: list[dict[str, Any]], decided: list[dict[str, Any]]
@@ -309,6 +325,8 @@ class RowwiseDelivery:
         settled = self._row(row, outcome.status, outcome.reason)
         settled["target_id"] = outcome.target_id or row["_target_id"]
         settled["request_id"] = outcome.request_id
+        if self.answers is not None and outcome.record is not None:
+            self.answers[row["_key"]] = outcome.record
         if outcome.status in {Status.FAILED, Status.RETRY}:
             import orjson
 

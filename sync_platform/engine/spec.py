@@ -13,6 +13,9 @@ OnLeave: TypeAlias = Literal["keep", "archive", "delete"]
 Keep: TypeAlias = Literal["newest", "oldest", "most_complete"]
 Compare: TypeAlias = Literal["target", "links"]
 Kind: TypeAlias = Literal["email", "phone", "name", "text"]
+Side: TypeAlias = Literal["source", "target"]
+Conflicts: TypeAlias = Literal["newest", "source", "target", "ask"]
+OnDelete: TypeAlias = Literal["propagate", "archive", "ignore"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,23 @@ class ErrorHandling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TwoWay:
+    """What a two-way sync says beyond a one-way one.
+
+    `back` gives source fields by rules over target fields, beside those that follow from the mapping; None: that
+    field is not written back. `conflicts`
+    decides a field that both sides changed, `owners` the fields named there. `deleted_at_source` and
+    `deleted_at_target` say what a deletion on that side does to the other.
+    """
+
+    back: Mapping[str, FieldRule | None] = field(default_factory=dict)
+    conflicts: Conflicts = "newest"
+    owners: Mapping[str, Side] = field(default_factory=dict)
+    deleted_at_source: OnDelete = "ignore"
+    deleted_at_target: OnDelete = "ignore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SyncSpec:
     """A rule that keeps one target object in step with one source object."""
 
@@ -142,11 +162,16 @@ class SyncSpec:
     errors: ErrorHandling = field(default_factory=ErrorHandling)
     guards: Guards = field(default_factory=Guards)
     matching: Matching | None = None
+    two_way: TwoWay | None = None  # None: from source to target only
 
     def config_hash(self) -> str:
         """A digest of everything that changes what the sync would write."""
         told = asdict(self)
         for silent in ("description", "frequency", "max_lag", "errors", "guards", "matching"):
             told.pop(silent)
+        if self.two_way is None:  # a one-way sync's digest is what it was before there was another kind
+            told.pop("two_way")
         kinds: dict[str, Any] = {name: type(rule).__name__ for name, rule in self.mapping.items()}
+        if self.two_way is not None:
+            kinds |= {f"back:{name}": type(rule).__name__ for name, rule in self.two_way.back.items()}
         return hashlib.sha256(json.dumps([told, kinds], sort_keys=True, default=str).encode()).hexdigest()[:16]

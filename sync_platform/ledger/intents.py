@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 def write_intents(
     database: Database, spec: SyncSpec, plan_id: str, run_id: str, rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Records the creates of a batch durably, before they are sent."""
+    """Records what a batch is about to write durably, before it is sent.
+
+    Creates, and the updates of a two-way sync, whose rows also tell the values sent and the bases they settle.
+    """
     values = [
         (
             uuid.uuid5(uuid.UUID(plan_id), row["_key"]).hex,
@@ -29,13 +32,15 @@ def write_intents(
             row["_op"],
             spec.target.connection,
             spec.target.object,
+            row["_target_id"],
             _json({name: row.get(f"new:{name}") for name in spec.match}),
             _json(
                 {
-                    "fields": {name: [None, row[f"new:{name}"]] for name in row["_fields"]},
+                    "fields": {name: [row.get(f"old:{name}"), row[f"new:{name}"]] for name in row["_fields"]},
                     "base": row["_base"],
                     "version_cursor": row["_cursor"],
                     "version_read_at": row["_read_at"],
+                    **{name: row[name] for name in ("_sent", "_bases", "_partner", "_replaces") if name in row},
                 }
             ),
         )
@@ -44,8 +49,8 @@ def write_intents(
     with database.connection() as connection, connection.cursor() as cursor:
         cursor.executemany(
             """INSERT INTO sync.intents (token, sync, plan_id, run_id, source_key, op, target_connection,
-                                         target_object, match, fields, created_at)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb, now())
+                                         target_object, target_id, match, fields, created_at)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s::jsonb, now())
                ON CONFLICT (token) DO UPDATE SET run_id = excluded.run_id, created_at = excluded.created_at""",
             values,
         )
@@ -60,10 +65,13 @@ def open_intents(
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
-            """SELECT i.token, i.plan_id::text, i.run_id, i.source_key, i.op, i.match, i.fields, i.created_at
+            """SELECT i.token, i.plan_id::text, i.run_id, i.source_key, i.op, i.match, i.fields, i.created_at,
+                      i.target_connection, i.target_object, i.target_id
                FROM sync.intents i
                WHERE i.sync = %(sync)s AND (%(keys)s::text[] IS NULL OR i.source_key = ANY(%(keys)s))
                  AND NOT EXISTS (SELECT 1 FROM sync.queue q WHERE q.sync = i.sync AND q.key = i.source_key
+                                   AND q.owner = ANY(%(alive)s::uuid[]))
+                 AND NOT EXISTS (SELECT 1 FROM sync.queue q WHERE q.plan_id::text = i.run_id
                                    AND q.owner = ANY(%(alive)s::uuid[]))
                ORDER BY i.created_at, i.token""",
             {"sync": sync, "keys": None if keys is None else list(keys), "alive": list(alive)},

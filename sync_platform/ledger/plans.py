@@ -41,7 +41,7 @@ class Plan:
 
 
 class PlanFiles:
-    """The Parquet parts of one plan, by kind: desired, invalid, duplicates, left, changes."""
+    """The Parquet parts of one plan, by kind: desired, invalid, duplicates, left, changes (two-way: back, too)."""
 
     def __init__(self, lake: Path, plan_id: str) -> None:
         self.folder = lake / "plans" / plan_id
@@ -75,9 +75,9 @@ class PlanFiles:
                 yield found
 
     def digest(self) -> str:
-        """A digest over the bytes of every part with changes."""
+        """A digest over the bytes of every part with changes, of either side."""
         total = hashlib.sha256()
-        for path in self.paths("changes"):
+        for path in [*self.paths("changes"), *self.paths("back")]:
             with path.open("rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
         return total.hexdigest()

@@ -7,7 +7,7 @@ the same path.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import polars as pl
 import psycopg
@@ -58,9 +58,9 @@ _FEW = (
 
 _OUTCOMES = """
     INSERT INTO sync.outcomes (time, sync, run_id, plan_id, lane, source_key, target_id, op, status, fields,
-                               reason, resolution, request_id)
+                               reason, resolution, request_id, side)
     SELECT clock_timestamp(), %(sync)s, %(run_id)s, %(plan_id)s, %(lane)s, source_key, target_id, op, status, fields,
-           reason, resolution, request_id
+           reason, resolution, request_id, %(side)s
     FROM settling"""
 
 # Which objects a sync links; a sync that was pointed to others forgets what it linked before.
@@ -129,6 +129,8 @@ _HELD = """
        SET kind = CASE WHEN h.kind = 'unknown' THEN h.kind ELSE excluded.kind END,  -- until a person or a look-up knows
            reason = excluded.reason, detail = excluded.detail"""
 
+_Names: TypeAlias = "dict[str, str | None]"
+
 _WAITING = """
     SELECT EXISTS (SELECT 1 FROM sync.dead_letters WHERE sync = %(sync)s AND state IN ('open', 'retry'))
         OR EXISTS (SELECT 1 FROM sync.held WHERE sync = %(sync)s)"""
@@ -160,15 +162,18 @@ def settle(
     plan_id: str,
     lane: str = "batch",
     record_outcomes: bool = True,
+    side: str | None = None,
 ) -> None:
     """Folds a batch's outcomes into the ledger, inside the caller's transaction.
 
-    `record_outcomes=False` is for a bulk delivery whose outcome rows are in the lake already.
+    `side` says which side of a two-way sync was written. `record_outcomes=False` is for a bulk delivery whose outcome
+    rows are in the lake already.
     """
     if rows.is_empty():
         return
-    names = names_of(spec) | {
-        "run_id": run_id, "plan_id": plan_id, "lane": lane, "config_hash": spec.config_hash()
+    names: _Names = {
+        **names_of(spec), "run_id": run_id, "plan_id": plan_id, "lane": lane, "config_hash": spec.config_hash(),
+        "side": side,
     }  # fmt: skip
     if not rows.filter(_LINKED).is_empty():
         _remember_pair(connection, names)
@@ -189,9 +194,7 @@ def settle(
     _fold(connection, rows, names, record_outcomes)
 
 
-def _fold(
-    connection: psycopg.Connection[Any], rows: pl.DataFrame, names: dict[str, str], record_outcomes: bool
-) -> None:
+def _fold(connection: psycopg.Connection[Any], rows: pl.DataFrame, names: _Names, record_outcomes: bool) -> None:
     """From the temporary table into the ledger."""
     if record_outcomes:
         connection.execute(_OUTCOMES, names)
@@ -199,9 +202,11 @@ def _fold(
     for statement, ops in _STATEMENTS:
         if not ops or present.intersection(ops):
             connection.execute(statement, names)
+    if names["side"] is not None and "create" not in present:  # a two-way sync writes intents of its updates, too
+        connection.execute(_INTENTS)
 
 
-def _remember_pair(connection: psycopg.Connection[Any], names: dict[str, str]) -> None:
+def _remember_pair(connection: psycopg.Connection[Any], names: _Names) -> None:
     known = connection.execute(_PAIR, names).fetchone()
     if known is not None and known[0]:
         return
@@ -210,7 +215,7 @@ def _remember_pair(connection: psycopg.Connection[Any], names: dict[str, str]) -
     connection.execute(_NEW_PAIR, names)
 
 
-def _without_new_links(connection: psycopg.Connection[Any], names: dict[str, str], rows: pl.DataFrame) -> pl.DataFrame:
+def _without_new_links(connection: psycopg.Connection[Any], names: _Names, rows: pl.DataFrame) -> pl.DataFrame:
     """The rows left after many creates went straight into the table of links, which is all there is to do for them.
 
     That needs that no letter, hold or intent of theirs waits, and that the table takes them as new.

@@ -29,7 +29,7 @@ from sync_platform.crash import crash_point
 from sync_platform.errors import AccessError, AuthError, ConfigError, ContractError, SyncError
 from sync_platform.model import Event
 from sync_platform.project import Project
-from sync_platform.realtime.inbox import Arrival, storable, syncs_of
+from sync_platform.realtime.inbox import TARGET_SIDE, Arrival, storable, syncs_of
 from sync_platform.realtime.limits import Bucket, Voice
 from sync_platform.realtime.metrics import Metrics
 from sync_platform.realtime.routes import RouteTable
@@ -205,7 +205,8 @@ class Gateway:
         try:
             async with self._probe() as connection:
                 await self.metrics.read_state(
-                    connection, sorted({n for each in self.table.routes.values() for n in each})
+                    connection,
+                    sorted({n.removeprefix(TARGET_SIDE) for each in self.table.routes.values() for n in each}),
                 )
         except SyncError:
             await self.metrics.read_state(None, [])

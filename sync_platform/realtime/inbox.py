@@ -20,6 +20,9 @@ from sync_platform.model import Event
 #: Which syncs read a stream: (connection, stream in small letters) -> their names.
 Routes: TypeAlias = Mapping[tuple[str, str], Sequence[str]]
 
+#: Before a sync's name in `Routes`: the stream is the target of a two-way sync. Its queue rows have this before their
+#: key, since two systems may give the same key to two records.
+TARGET_SIDE: Final = "target:"
 #: What a worker listens on; told once per transaction that queued something.
 CHANNEL: Final = "sync_inbox"
 #: Longest event id, stream or key, in bytes: far above any vendor's, below what an index takes.
@@ -44,8 +47,8 @@ WITH given AS MATERIALIZED (
     RETURNING seq, key
 ), queued AS (
     INSERT INTO sync.queue (sync, seq, key)
-    SELECT r.sync, s.seq, s.key
-    FROM unnest(%(routed)s::bigint[], %(sync)s::text[]) AS r(nth, sync)
+    SELECT r.sync, s.seq, r.side || s.key
+    FROM unnest(%(routed)s::bigint[], %(sync)s::text[], %(side)s::text[]) AS r(nth, sync, side)
     JOIN given g USING (nth) JOIN stored s USING (seq)
     RETURNING seq
 )
@@ -129,7 +132,8 @@ def parameters(arrivals: Sequence[Arrival]) -> dict[str, list[Any]]:
         "fields": [_json(each.fields).decode() for each in events],
         "waited": [0.0 if each.received is None else now - each.received for each in arrivals],
         "routed": [nth for nth, _ in routed],
-        "sync": [sync for _, sync in routed],
+        "sync": [sync.removeprefix(TARGET_SIDE) for _, sync in routed],
+        "side": [TARGET_SIDE if sync.startswith(TARGET_SIDE) else "" for _, sync in routed],
     }
 
 

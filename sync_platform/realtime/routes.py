@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from sync_platform.project import Project
-from sync_platform.realtime.inbox import Routes
+from sync_platform.realtime.inbox import TARGET_SIDE, Routes
 
 _Print: TypeAlias = tuple[tuple[str, int, int], ...]
 
@@ -38,9 +38,12 @@ def routes_of(project: Project) -> Routes:
     found: dict[tuple[str, str], tuple[str, ...]] = {}
     for name, declared in project.syncs.items():
         if declared.spec.frequency == "realtime":
-            source = declared.spec.source
-            stream = (source.connection, source.object.lower())
-            found[stream] = (*found.get(stream, ()), name)
+            ends = [(declared.spec.source, name)]
+            if declared.spec.two_way is not None:
+                ends.append((declared.spec.target, TARGET_SIDE + name))
+            for end, route in ends:
+                stream = (end.connection, end.object.lower())
+                found[stream] = (*found.get(stream, ()), route)
     return found
 
 

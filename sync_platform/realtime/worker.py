@@ -30,6 +30,7 @@ from sync_platform.realtime.circuit import REFUSED_SECONDS, SystemAwayError
 from sync_platform.realtime.lane import Delivered, Lane
 from sync_platform.realtime.parking import park
 from sync_platform.realtime.queue import Batch, FencedError
+from sync_platform.realtime.two_way import TwoWayLane
 from sync_platform.realtime.window import Windows
 from sync_platform.session import Session
 
@@ -57,7 +58,7 @@ class Worker:
     say: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True)
     clock: Callable[[], float] = time.monotonic
     worker_id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    _lanes: dict[str, tuple[float, Lane]] = field(default_factory=dict, repr=False)
+    _lanes: dict[str, tuple[float, Lane | TwoWayLane]] = field(default_factory=dict, repr=False)
     _stopping: threading.Event = field(default_factory=threading.Event, repr=False)
     _lost: threading.Event = field(default_factory=threading.Event, repr=False)
     _wake: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0), repr=False)
@@ -287,14 +288,15 @@ class Worker:
 
     # -- lanes and what is told ------------------------------------------------------------------
 
-    def _lane(self, spec: SyncSpec) -> Lane:
+    def _lane(self, spec: SyncSpec) -> Lane | TwoWayLane:
         made = self._lanes.get(spec.name)
         if made is None or made[1].declared is not spec:
             made = self._lanes[spec.name] = (self.clock(), self._made(spec))
         return made[1]
 
-    def _made(self, spec: SyncSpec) -> Lane:
-        return Lane(
+    def _made(self, spec: SyncSpec) -> Lane | TwoWayLane:
+        kind = Lane if spec.two_way is None else TwoWayLane
+        return kind(
             session=self.session,
             spec=spec,
             worker=self.worker_id,

@@ -38,6 +38,7 @@ RECORDS: Final = {
     "dead_letters": ("reasons", "payload"),
     "events": (),
     "match_decisions": (),
+    "conflicts": ("base", "source", "target"),
 }
 _TECHNICAL: Final = frozenset({KEY, HASH, SEQ, DELETED, CURSOR, READ_AT})
 _BULK_OUTCOMES: Final = "_outcomes"  # see staging.outcomes

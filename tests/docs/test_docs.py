@@ -43,7 +43,7 @@ def keys(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
     """The dotted keys of a model as YAML has them; a list's or a rule's inner keys follow its name."""
     for name, field in model.model_fields.items():
         path = f"{prefix}{field.alias or name}"
-        inner = [one for one in _models(field.annotation) if path != "mapping"]
+        inner = [one for one in _models(field.annotation) if path not in {"mapping", "back"}]
         if inner:
             for one in inner:
                 yield from keys(one, f"{path}.")

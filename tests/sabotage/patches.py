@@ -10,7 +10,17 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent.parent
-COPIED = ("sync_platform", "tests", "assets", "resources", "checks", "pyproject.toml", ".env.example", "workspace.yaml")
+COPIED = (
+    "sync_platform",
+    "tests",
+    "docs",
+    "assets",
+    "resources",
+    "checks",
+    "pyproject.toml",
+    ".env.example",
+    "workspace.yaml",
+)
 
 
 class PatchError(Exception):

@@ -122,6 +122,10 @@ class HubSpot(RestConnector):
         found = self.stream(stream)
         return lookup.by_id(self._calls(), found, ids, self._columns(stream, fields))
 
+    def merged(self, stream: str, ids: Sequence[str]) -> Mapping[str, str]:
+        """Of these ids those merged away: batch/read answers an old id with the record it went into."""
+        return lookup.merged(self._calls(), self.stream(stream), ids)
+
     def find(self, stream: str, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:
         """The records whose `field` is one of `values`.
 

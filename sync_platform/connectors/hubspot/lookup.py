@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from sync_platform.connectors.hubspot.api import BATCH, BODY_ROOM, SEARCH_LIMIT, Api, body_size
 from sync_platform.connectors.hubspot.properties import Property
-from sync_platform.connectors.hubspot.streams import KEY, OBJECT_ID
+from sync_platform.connectors.hubspot.streams import KEY, MERGED, OBJECT_ID
 from sync_platform.connectors.hubspot.values import milliseconds, moment_of, one_table, record_of, wire_value
 from sync_platform.errors import ContractError
 from sync_platform.model import Record, Stream
@@ -27,6 +27,17 @@ def by_id(api: Api, stream: Stream, ids: Sequence[str], columns: Sequence[str]) 
             found[str(record[KEY])] = record
     # a merged-away id is answered with the record it went into, which was not asked for
     return _table(stream, (found[each] for each in asked if each in found), columns)
+
+
+def merged(api: Api, stream: Stream, ids: Sequence[str]) -> dict[str, str]:
+    """The record that survives each of these ids that was merged away."""
+    asked = [each for each in dict.fromkeys(str(each) for each in ids) if each.isascii() and each.isdigit()]
+    found: dict[str, str] = {}
+    for part in _parts(asked, BATCH):
+        for record in api.batch_read(stream.name, part, [MERGED]).records:
+            losers = str((record.get("properties") or {}).get(MERGED) or "").split(";")
+            found |= {loser: str(record[KEY]) for loser in losers if loser in part}
+    return found
 
 
 def by_field(

@@ -35,6 +35,7 @@ def _stream(name: str, *, cursor: str = "hs_lastmodifieddate", natural_keys: tup
         key=(KEY,),
         cursor=Cursor(field=cursor, lag=INDEX_LAG),
         deletes=Deletes.FEED,
+        merged_ids=MERGED,
         natural_keys=natural_keys,
         repeat=Repeat.LOOKUP,
         lookup_lag=INDEX_LAG,
@@ -47,6 +48,7 @@ _CONTACTS: Final = Stream(
     key=(KEY,),
     cursor=Cursor(field="lastmodifieddate", lag=INDEX_LAG),
     deletes=Deletes.FEED,
+    merged_ids=MERGED,
     natural_keys=("email",),
     repeat=Repeat.LOOKUP,
 )

@@ -177,6 +177,10 @@ class Salesforce(RestConnector):
         """The live records of these ids."""
         return self._rows(stream, "Id", ids, fields)
 
+    def merged(self, stream: str, ids: Sequence[str]) -> Mapping[str, str]:
+        """Of these ids those merged away, as the recycle bin tells: `MasterRecordId` is the record that survives."""
+        return reading.merged(self.http, self._root, self.shape(stream), list(ids))
+
     def find(self, stream: str, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:
         """The live records whose `field` is one of `values`; Salesforce compares text without case."""
         return self._rows(stream, field, values, fields)

@@ -71,6 +71,9 @@ class Reading:
         return Page(table=table, position=mark.position() if mark is not None else None, read_at=at, complete=complete)
 
 
+_MERGED_AT_ONCE: Final = 200
+
+
 def columns_of(shape: Shape, fields: Sequence[str] | None) -> pa.Schema:
     """The columns to ask for: all, or these plus what the platform itself needs. ConfigError on unknown ones."""
     if fields is None:
@@ -132,6 +135,19 @@ def by_values(
         rows += query_rows(http, root, asking(names, values[start : start + size]), exact=shape.exact)
         start += size
     return retrieve(http, root, shape, [row["Id"] for row in rows], schema.names) if narrow else rows
+
+
+def merged(http: Http, root: str, shape: Shape, ids: Sequence[str]) -> dict[str, str]:
+    """The record that survives each of these ids that was merged away: a loser is deleted with its `MasterRecordId`."""
+    if "MasterRecordId" not in shape.schema.names:
+        return {}
+    found: dict[str, str] = {}
+    for start in range(0, len(ids), _MERGED_AT_ONCE):
+        some = in_list("Id", list(ids[start : start + _MERGED_AT_ONCE]), shape.kinds["Id"])
+        soql = select(["Id", "MasterRecordId"], shape.name, where=("IsDeleted = true", some))
+        data, _ = query(http, root, soql, deleted=True)
+        found |= {row["Id"]: row["MasterRecordId"] for row in data["records"] if row.get("MasterRecordId")}
+    return found
 
 
 def retrieve(http: Http, root: str, shape: Shape, ids: Sequence[str], names: Sequence[str]) -> list[Mapping[str, Any]]:

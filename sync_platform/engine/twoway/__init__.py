@@ -1,0 +1,1 @@
+"""Two-way syncs: both sides may change a record, and each field goes where it did not change."""

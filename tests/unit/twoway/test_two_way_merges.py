@@ -1,0 +1,75 @@
+"""Records that people merge in a CRM: the link follows to the survivor, and nothing is deleted or copied back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from sync_platform.engine.spec import SyncSpec, TwoWay
+from tests.unit.twoway.couple import Couple, a_two_way_sync
+
+Make = Callable[[SyncSpec], Couple]
+EAGER = TwoWay(deleted_at_source="propagate", deleted_at_target="propagate")
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_the_link_of_a_loser_follows_to_a_survivor_that_had_none(side: str, couple_of: Make) -> None:
+    couple = couple_of(a_two_way_sync(EAGER, filter="Note IS NULL"))
+    key, other = couple.linked(Email="a@x.org", Phone="1")
+    if side == "source":
+        survivor = couple.crm.put(Email="old@x.org", Note="outside")
+        couple.run()
+        couple.crm.merge(survivor, key)
+        couple.crm.edit(survivor, Note=None)
+        couple.run()
+        assert couple.links() == {survivor: other}
+        assert couple.hub.rows[other]["email"] == "old@x.org"
+    else:
+        survivor = couple.hub.put(email="old@x.org")
+        couple.hub.merge(survivor, other)
+        couple.run()
+        assert couple.links() == {key: survivor}
+        assert couple.crm.rows[key]["Email"] == "old@x.org"
+    assert (len(couple.crm.rows), len(couple.hub.rows)) == (1, 1)
+    assert couple.silent()
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_survivor_keeps_its_own_partner_and_the_losers_is_left_as_it_is(side: str, couple_of: Make) -> None:
+    couple = couple_of(a_two_way_sync(EAGER))
+    first = couple.crm.put(Email="a@x.org", Phone="1")
+    second = couple.crm.put(Email="b@x.org")
+    couple.run()
+    links = couple.links()
+    if side == "source":
+        couple.crm.merge(second, first)
+    else:
+        couple.hub.merge(links[second], links[first])
+    couple.run()
+    assert couple.hub.rows[links[second]]["phone"] == "1"  # the survivor took it over
+    assert couple.crm.rows[second]["Phone"] == "1"
+    assert (len(couple.crm.rows), len(couple.hub.rows)) == ((1, 2) if side == "source" else (2, 1))
+    assert any("left as it is" in text for text in couple.said)
+    told = couple.rows("SELECT reason FROM sync.outcomes WHERE reason LIKE '%%merged into%%'")
+    assert len(told) == 1
+    if side == "source":  # the orphan is nobody's any more: neither copied back nor deleted
+        couple.hub.edit(links[first], name="Still here")
+    else:
+        couple.crm.edit(first, Name="Still here")
+    assert couple.silent()
+    assert len(couple.rows("SELECT reason FROM sync.outcomes WHERE reason LIKE '%%merged into%%'")) == 1
+
+
+def test_a_merge_of_merges_ends_at_the_last_survivor(couple_of: Make) -> None:
+    couple = couple_of(a_two_way_sync(EAGER, filter="Note IS NULL"))
+    key, other = couple.linked(Email="a@x.org")
+    middle = couple.crm.put(Email="m@x.org", Note="outside")
+    last = couple.crm.put(Email="z@x.org", Note="outside")
+    couple.crm.merge(middle, key)
+    couple.crm.merge(last, middle)
+    couple.crm.edit(last, Note=None)
+    couple.run()
+    assert couple.links() == {last: other}
+    assert couple.hub.rows[other]["email"] == "z@x.org"
+    assert couple.silent()
