@@ -125,7 +125,7 @@ ROW = st.fixed_dictionaries({name: st.none() | values for name, (_, values, _) i
 UNHURRIED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=UNHURRIED)
+@settings(max_examples=12, deadline=None, suppress_health_check=UNHURRIED)
 @given(rows=st.lists(ROW, min_size=1, max_size=4), many=st.booleans())
 def test_rows_of_every_type_come_back_unchanged(
     ends: tuple[MySQL, MySQL], rows: list[dict[str, Any]], many: bool

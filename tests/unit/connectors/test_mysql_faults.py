@@ -284,6 +284,7 @@ MySQL(url=os.environ["TEST_URL"]).process_config_and_initialize().write_bulk("t"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("point", "stored"), [("request_sent", False), ("answer_received", True)])
 def test_a_kill_around_the_commit_leaves_all_or_nothing(
     person: Person, shop: str, mysql: MySQL, point: str, stored: bool
