@@ -8,6 +8,7 @@ value is given to pandera's own checks of its column alone; one that they refuse
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -74,13 +75,15 @@ class KnownValues:
         """Whether every value passes each check of its column; what a check does not answer does not pass."""
         answers: list[pl.LazyFrame] = []
         for name, values in asked.items():
-            data = PolarsData(pl.LazyFrame({name: list(values)}, {name: schema[name]}), name)
             for check in self.checks[name]:
                 plain = _plainly(check, values)
                 if plain is False:
                     return False
                 if plain is None:
+                    data = PolarsData(pl.LazyFrame({name: list(values)}, {name: schema[name]}), name)
                     answers.append(check.get_builtin_check_fn(check.name)(data, **check._check_kwargs))
+        if not answers:
+            return True
         return all(bool(found.to_series().fill_null(False).all()) for found in pl.collect_all(answers))
 
     def learn(self, fields: pl.DataFrame) -> None:
@@ -100,18 +103,40 @@ class KnownValues:
 
 
 def _plainly(check: Any, values: Collection[Any]) -> bool | None:
-    """What the commonest checks say of these values, without a frame; None for all others."""
+    """What the commonest checks say of texts, without a frame; None for all others, and where they might differ."""
     told = check._check_kwargs
-    if None in values:
-        return False
+    if not all(isinstance(value, str) for value in values):
+        return None
     if check.name == "isin":
         return all(value in told["allowed_values"] for value in values)
     if check.name == "str_length" and told.get("exact_value") is None:
-        least, most = told.get("min_value"), told.get("max_value")
-        return all(least is None or least <= len(v) for v in values) and all(
-            most is None or len(v) <= most for v in values
-        )
+        least, most = told.get("min_value") or 0, told.get("max_value")
+        return all(least <= len(value) and (most is None or len(value) <= most) for value in values)
+    if check.name == "str_matches":
+        pattern = _pattern(told["pattern"])
+        if pattern is not None and all(value.isascii() and value.isprintable() for value in values):
+            return all(pattern.search(value) is not None for value in values)
     return None
+
+
+#: Of a regular expression, what means the same to Python and to Rust for printable ASCII.
+_SAME: Final = re.compile(
+    r"""(?: [A-Za-z0-9_@ ,;:=<>%&~'"!/-] | \\[sSdDwW.+*?^$|()\[\]{}\\/@-] | [.^$|()+*?] | \{\d{1,3}(?:,\d{0,3})?\}
+      | \[\^?(?:[A-Za-z0-9_@ ,;:=<>%'"!/.+*?$|(){}] | \\[sdw.] | (?<=[A-Za-z0-9])-(?=[A-Za-z0-9]))+\] )*""",
+    re.VERBOSE,
+)
+_OTHERWISE: Final = re.compile(r"\(\?(?!:)|[+*?}][+]")  # flags, look-arounds, possessive repeats
+
+
+@lru_cache(maxsize=256)
+def _pattern(pattern: str | re.Pattern[str]) -> re.Pattern[str] | None:
+    """The pattern of a `str_matches` (it matches from the start) for Python; None when Rust might read it otherwise."""
+    if not isinstance(pattern, str) or _SAME.fullmatch(pattern) is None or _OTHERWISE.search(pattern):
+        return None
+    try:
+        return re.compile(pattern if pattern.startswith("^") else f"^{pattern}")
+    except re.error:
+        return None
 
 
 @lru_cache(maxsize=256)

@@ -21,7 +21,7 @@ from sync_platform.state import schema, server
 Connection: TypeAlias = psycopg.Connection[tuple[Any, ...]]
 
 _VARIABLE: Final = "SYNC_DATABASE_URL"
-_IDLE_KEPT: Final = 4
+_IDLE_KEPT: Final = 8
 
 
 class Database:
