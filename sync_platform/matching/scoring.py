@@ -1,8 +1,9 @@
 """How sure it is that two records are the same, and why: Fellegi and Sunter's weights, in bits.
 
 Every field speaks for or against the pair: what is rare says more than what is common, as counted in the records at
-hand. The weights are fixed rather than estimated, so that a pair has the same score tomorrow, and so that the evidence
-can be read. https://en.wikipedia.org/wiki/Record_linkage#Probabilistic_record_linkage
+hand. The weights are fixed rather than estimated, so that a score moves with the rarity of its values alone, and so
+that the evidence can be read.
+https://en.wikipedia.org/wiki/Record_linkage#Probabilistic_record_linkage
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ NICKNAME: Final = 4.5
 NEAR: Final = 0.9
 #: From how many letters on one edit is a typing error rather than another name.
 SPELT: Final = 4
-_WORDS: Final = {"email": "e-mail"}
 
 
 def score(
