@@ -135,7 +135,7 @@ def _likely(possible: pl.DataFrame, matching: Matching) -> tuple[pl.DataFrame, p
     chosen = [possible.clear()]
     for _ in range(_ROUNDS):
         sound = _alone(possible.filter(~pl.col("_contradicts")))
-        found = sound.filter((pl.col("_score") >= matching.likely) & (pl.col("_agrees") >= enough))
+        found = sound.filter((pl.col("_score") >= matching.likely) & (pl.col("_agrees") >= enough) & pl.col("_firm"))
         if found.is_empty():
             break
         chosen.append(found)

@@ -1,8 +1,9 @@
 """How sure it is that two records are the same, and why: Fellegi and Sunter's weights, in bits.
 
 Every field speaks for or against the pair: what is rare says more than what is common, as counted in the records at
-hand. The weights are fixed rather than estimated, so that a pair has the same score tomorrow, and so that the evidence
-can be read. https://en.wikipedia.org/wiki/Record_linkage#Probabilistic_record_linkage
+hand. The weights are fixed rather than estimated, so that a score moves with the rarity of its values alone, and so
+that the evidence can be read.
+https://en.wikipedia.org/wiki/Record_linkage#Probabilistic_record_linkage
 """
 
 from __future__ import annotations
@@ -30,17 +31,17 @@ NICKNAME: Final = 4.5
 NEAR: Final = 0.9
 #: From how many letters on one edit is a typing error rather than another name.
 SPELT: Final = 4
-_WORDS: Final = {"email": "e-mail"}
 
 
 def score(
     pairs: pl.DataFrame, source: pl.DataFrame, target: pl.DataFrame, fields: Sequence[MatchField]
 ) -> pl.DataFrame:
-    """The pairs with `_score` (0..1), `_evidence`, `_contradicts`, `_agrees` and `_suspect`.
+    """The pairs with `_score` (0..1), `_evidence`, `_contradicts`, `_agrees`, `_suspect` and `_firm`.
 
     `source` and `target` have `forms`. `_contradicts`: a name differs; `_agrees`: how many fields are equal or
     nearly so; `_suspect`: whatever the score, too much is shared for a coincidence (the e-mail, or a telephone and a
-    name): a relative, or the same person under another name.
+    name): a relative, or the same person under another name. `_firm`: an address or telephone is the same, or no name
+    is spelt differently; an address resembles another because the names do.
     """
     forms = [f"f{number}" for number in range(len(fields))]
     names = [f"names{number}" for number, field in enumerate(fields) if field.kind == "name"]
@@ -62,6 +63,8 @@ def score(
     agrees = [pl.col(f"level{number}").is_in(near) for number in range(len(fields))]
     by_kind = {kind: [agrees[n] for n, field in enumerate(fields) if field.kind == kind] for kind in MOST}
     differs = [pl.col(f"level{n}") == "different" for n, field in enumerate(fields) if field.kind == "name"]
+    same = [pl.col(f"level{n}") == "equal" for n, field in enumerate(fields) if field.kind in ("email", "phone")]
+    misspelt = [pl.col(f"level{n}") == "close" for n, field in enumerate(fields) if field.kind == "name"]
     related = _any(by_kind["email"]) | (_any(by_kind["phone"]) & (_any(by_kind["name"]) | pl.lit(not differs)))
     return weighed.select(
         KEY,
@@ -71,6 +74,7 @@ def score(
         _contradicts=_any(differs),
         _agrees=pl.sum_horizontal([one.cast(pl.Int32) for one in agrees]),
         _suspect=related,
+        _firm=_any(same) | ~_any(misspelt),
     )
 
 

@@ -50,6 +50,11 @@ def test_the_same_person_in_other_words_is_likely(other: tuple[str | None, ...])
     assert classes([ANN], [other]) == [("likely", "t0")]
 
 
+def test_names_and_addresses_that_differ_by_a_letter_are_for_a_person() -> None:
+    other = ("ann.halberg@mail.example", "Elizabeth", "Halberg", "+49 170 7654321", "Bonn")
+    assert classes([ANN], [other]) == [("ambiguous", "t0")]
+
+
 def test_a_name_in_another_script_is_the_same_name() -> None:
     person = ("ivan@mail.example", "Иван", "Петров", "+49 151 2345678", "Wien")
     assert classes([person], [("other@web.example", "Ivan", "Petrov", "01512345678", "Wien")]) == [("likely", "t0")]
