@@ -23,7 +23,8 @@ WANTED = {
     "identities": "source_connection source_object source_key target_connection target_object target_id merged_into "
     "created_at",
     "links": "sync source_key target_id base version_cursor version_read_at updated_at base_source base_target",
-    "conflicts": "id sync source_key target_id field reason base source target state take found_at resolved_at settled_at",
+    "conflicts": "id sync source_key target_id field reason base source target state take found_at resolved_at "
+    "settled_at",
     "merged_records": "connection object loser survivor found_at",
     "pairs": "sync source_connection source_object target_connection target_object",
     "members": "sync source_key dedupe_key",
