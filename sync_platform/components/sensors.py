@@ -20,7 +20,9 @@ from sync_platform.run_tags import SYNC
 from sync_platform.state.database import Database, open_state
 
 if TYPE_CHECKING:
-    from sync_platform.engine.spec import SyncSpec
+    from collections.abc import Sequence
+
+    from sync_platform.engine.spec import Endpoint, SyncSpec
 
 EVERY_SECONDS: Final = 5  # as often as the daemon looks at all
 PROBE_SECONDS: Final = 15
@@ -31,11 +33,16 @@ WORKER_SECONDS: Final = 15.0
 Answer = dg.RunRequest | dg.SkipReason
 
 
-def realtime_sensors(spec: SyncSpec, connector: Connector) -> list[dg.SensorDefinition]:
-    """The sensors of one sync; `connector` is its source's, which need not be connected."""
+def realtime_sensors(
+    spec: SyncSpec, connector: Connector, target: Connector | None = None
+) -> list[dg.SensorDefinition]:
+    """The sensors of one sync; `connector` is its source's, which need not be connected, `target` a two-way one's."""
     if spec.frequency != "realtime":
         return []
-    return [_backlog_sensor(spec), *([_change_sensor(spec)] if has_probe(connector) else [])]
+    ends = [spec.source] if has_probe(connector) else []
+    if spec.two_way is not None and target is not None and has_probe(target):
+        ends.append(spec.target)
+    return [_backlog_sensor(spec), *([_change_sensor(spec, ends)] if ends else [])]
 
 
 def has_probe(connector: Connector) -> bool:
@@ -153,17 +160,20 @@ def decide(spec: SyncSpec, backlog: Backlog, before: float | None) -> Answer:
 # -- changes -------------------------------------------------------------------------------------
 
 
-def _change_sensor(spec: SyncSpec) -> dg.SensorDefinition:
+def _change_sensor(spec: SyncSpec, ends: Sequence[Endpoint]) -> dg.SensorDefinition:
+    names = " and ".join(map(str, ends))
+
     def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from sync_platform.session import Session
 
         try:
             session = Session.open(Project.current())
-            seen = session.connector(spec.source.connection).probe(spec.source.object)
+            told = [session.connector(end.connection).probe(end.object) for end in ends]
         except SyncError as error:
-            return dg.SensorResult(skip_reason=f"{spec.source} cannot be asked: {error.message}")
-        if seen is None or seen == context.cursor:
-            return dg.SensorResult(skip_reason=f"{spec.source} did not change")
+            return dg.SensorResult(skip_reason=f"{names} cannot be asked: {error.message}")
+        seen = " ".join(one for one in told if one is not None)
+        if not seen or seen == context.cursor:
+            return dg.SensorResult(skip_reason=f"{names} did not change")
         answer = _requested(seen, _last_run(context.instance, spec.name), {SYNC: spec.name})
         if isinstance(answer, dg.SkipReason):  # a run in progress may have read before the change
             return dg.SensorResult(skip_reason=answer)
@@ -173,7 +183,7 @@ def _change_sensor(spec: SyncSpec) -> dg.SensorDefinition:
         name=f"{spec.name}_changes",
         job_name=spec.name,
         evaluation_fn=evaluate,
-        description=f"Runs the sync when {spec.source} changed.",
+        description=f"Runs the sync when {names} changed.",
         minimum_interval_seconds=PROBE_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )

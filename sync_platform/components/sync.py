@@ -89,7 +89,8 @@ def sync_definitions(spec: SyncSpec) -> dg.Definitions:
         if cron
         else []
     )
-    sensors = realtime_sensors(spec, Project.current().connector(spec.source.connection))
+    target = None if spec.two_way is None else Project.current().connector(spec.target.connection)
+    sensors = realtime_sensors(spec, Project.current().connector(spec.source.connection), target)
     drains = [drain_job(spec)] if sensors else []
     return dg.Definitions(assets=[desired, plan, delivered], jobs=[job, *drains], schedules=schedules, sensors=sensors)
 

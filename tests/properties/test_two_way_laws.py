@@ -15,7 +15,7 @@ from tests.properties.pg_kept import PgKept, two_databases
 from tests.properties.two_way_history import History, Kept
 
 FEW = settings(
-    max_examples=25, stateful_step_count=8, deadline=None, derandomize=True, database=None, print_blob=False,
+    max_examples=25, stateful_step_count=6, deadline=None, derandomize=True, database=None, print_blob=False,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 MANY = settings(FEW, max_examples=225, stateful_step_count=20, derandomize=False)

@@ -78,7 +78,7 @@ class History(RuleBasedStateMachine):
         self.kept = kept
         self.people: list[Person] = []
         self.late: list[tuple[Side, str, str, int]] = []
-        self.steps = 0
+        self.steps = self.made = 0
         for side in SIDES:
             for _ in range(2):
                 self._make(side)
@@ -87,7 +87,8 @@ class History(RuleBasedStateMachine):
     # -- what people do --------------------------------------------------------------------------
 
     def _make(self, side: Side) -> None:
-        number = len(self.people)
+        number = self.made
+        self.made += 1  # nobody's e-mail is ever another one's
         key = self.kept.make(side, number)
         self.people.append(Person({side: key}, {"first": f"F{number}", "title": None, "phone": None}))
         self.steps += 1

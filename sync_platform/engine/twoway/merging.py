@@ -93,7 +93,8 @@ def _unlike(
 def _decide(pair: Pair, both: Both, rule: Rule, resolved: Side | None) -> Verdict:
     forward_known = all(name in both.forward and name in both.target for name in pair.targets)
     back_known = all(name in both.back and name in both.source for name in pair.sources)
-    if not forward_known or not back_known:
+    told = all(name in both.target for name in pair.reads_target)  # what leads back from an absent field is no value
+    if not forward_known or not back_known or not told:
         return Verdict.ABSENT
     same_there = not _unlike(pair.targets, both.forward, both.target, rule.target)
     same_here = not _unlike(pair.sources, both.back, both.source, rule.source)

@@ -22,7 +22,10 @@ with open_state().connection() as connection:
 WANTED = {
     "identities": "source_connection source_object source_key target_connection target_object target_id merged_into "
     "created_at",
-    "links": "sync source_key target_id base version_cursor version_read_at updated_at",
+    "links": "sync source_key target_id base version_cursor version_read_at updated_at base_source base_target",
+    "conflicts": "id sync source_key target_id field reason base source target state take found_at resolved_at "
+    "settled_at",
+    "merged_records": "connection object loser survivor found_at",
     "pairs": "sync source_connection source_object target_connection target_object",
     "members": "sync source_key dedupe_key",
     "claims": "target_connection target_object target_key owner lease_until",
@@ -31,7 +34,8 @@ WANTED = {
     "plans": "plan_id sync digest config_hash compare positions_from positions_to evaluated_at state reason summary "
     "created_at expires_at run_id",
     "positions": "sync positions evaluated_at config_hash run_id updated_at",
-    "outcomes": "id time sync run_id plan_id lane source_key target_id op status fields reason resolution request_id",
+    "outcomes": "id time sync run_id plan_id lane source_key target_id op status fields reason resolution request_id "
+    "side",
     "audit_batches": "id sync run_id first_outcome last_outcome salt root previous created_at",
     "dead_letters": "id sync source_key kind field reason resolution reasons payload attempts state source_hash "
     "config_hash first_at last_at",
