@@ -38,13 +38,14 @@ _SHAPES: Final = ("geometry", "point", "linestring", "polygon", "multipoint", "m
 #: Cursor types: instants and whole numbers.
 CURSOR_TYPES: Final = ("timestamp", "datetime", "bigint", "int", "mediumint")
 
+#: Every part names the table itself: asked by a join, the server would open every table it has.
 _TABLE: Final = """
 SELECT t.TABLE_SCHEMA AS `schema`, t.TABLE_NAME AS name, t.TABLE_TYPE AS kind, t.ENGINE AS engine,
        (SELECT e.TRANSACTIONS FROM information_schema.ENGINES e WHERE e.ENGINE = t.ENGINE) AS transactional,
        (SELECT v.IS_UPDATABLE FROM information_schema.VIEWS v
-        WHERE v.TABLE_SCHEMA = t.TABLE_SCHEMA AND v.TABLE_NAME = t.TABLE_NAME) AS updatable,
-       (SELECT count(*) FROM information_schema.TRIGGERS g WHERE g.EVENT_OBJECT_SCHEMA = t.TABLE_SCHEMA
-        AND g.EVENT_OBJECT_TABLE = t.TABLE_NAME AND g.EVENT_MANIPULATION = 'INSERT'
+        WHERE v.TABLE_SCHEMA = {schema} AND v.TABLE_NAME = {name}) AS updatable,
+       (SELECT count(*) FROM information_schema.TRIGGERS g WHERE g.EVENT_OBJECT_SCHEMA = {schema}
+        AND g.EVENT_OBJECT_TABLE = {name} AND g.EVENT_MANIPULATION = 'INSERT'
         AND g.ACTION_TIMING = 'BEFORE') AS rewriting
 FROM information_schema.TABLES t WHERE t.TABLE_SCHEMA = {schema} AND t.TABLE_NAME = {name}
 """

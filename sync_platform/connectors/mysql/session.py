@@ -117,7 +117,8 @@ class Session:
         given = ", ".join(f"{name} = {value}" for name, value in settings.items())
         self.run(
             f"SET SESSION sql_mode = '{_MODE}', time_zone = '+00:00', autocommit = 1, sql_auto_is_null = 0, "
-            f"sql_safe_updates = 0, foreign_key_checks = 1, unique_checks = 1, sql_notes = 1, {limit}, {given}",
+            f"sql_safe_updates = 0, foreign_key_checks = 1, unique_checks = 1, sql_notes = 1, "
+            f"max_error_count = 1024, {limit}, {given}",
             "setting up the session",
         )
 

@@ -130,11 +130,12 @@ def _differs(column: StoredColumn) -> str:
 
 
 def compare(table: StoredTable, given: Sequence[str]) -> str:
-    """Of every staged row: is it there, and does it differ? The rows are locked, so that it stays true."""
+    """The staged rows that are not there or do not differ. All are locked (HAVING, unlike WHERE, lets none go)."""
     differs = " OR ".join(_differs(table.columns[name]) for name in given) or "0"
     return (
         f"SELECT p.`{NUMBER}` AS n, t.{identifier(table.key[0])} IS NOT NULL AS there, ({differs}) AS differs "
-        f"FROM {PART} p LEFT JOIN {identifier(table.schema, table.name)} t ON {_here(table)} FOR UPDATE"
+        f"FROM {PART} p LEFT JOIN {identifier(table.schema, table.name)} t ON {_here(table)} "
+        "HAVING there = 0 OR differs = 0 FOR UPDATE"
     )
 
 
@@ -149,13 +150,14 @@ def update(table: StoredTable, given: Sequence[str], low: int, high: int) -> str
 
 
 def alive(table: StoredTable) -> str:
-    """Of every staged row: is it there and not marked deleted? The rows are locked."""
+    """The staged rows that are not there, or are marked deleted already. All are locked."""
     there = f"t.{identifier(table.key[0])} IS NOT NULL"
     if table.options.tombstone is not None:
         there += f" AND {_unmarked(table, table.options.tombstone)}"
     return (
         f"SELECT p.`{NUMBER}` AS n, {there} AS there, 1 AS differs "
-        f"FROM {PART} p LEFT JOIN {identifier(table.schema, table.name)} t ON {_here(table)} FOR UPDATE"
+        f"FROM {PART} p LEFT JOIN {identifier(table.schema, table.name)} t ON {_here(table)} "
+        "HAVING there = 0 FOR UPDATE"
     )
 
 

@@ -99,18 +99,21 @@ def _refuse_whole_part(table: StoredTable, op: Op, given: Sequence[str]) -> None
 
 def _staged_keys(table: StoredTable, rows: pa.Table) -> tuple[dict[str, pa.Array], dict[int, Refusal]]:
     """The key's columns as `_target_id` tells them, and the rows whose id is no key."""
-    parts: list[tuple[str | None, ...]] = []
+    targets = rows["_target_id"].cast(pa.string())
     refused: dict[int, Refusal] = {}
-    nothing = (None,) * len(table.key)
-    for row, target in enumerate(rows["_target_id"].cast(pa.string()).to_pylist()):
-        try:
-            parts.append(nothing if target is None else key_parts(target, table.key))
-        except RecordError as error:
-            refused[row] = Refusal(None, error.message)
-            parts.append(nothing)
+    columns = [targets]
+    if len(table.key) > 1:
+        parts: list[tuple[str | None, ...]] = []
+        nothing = (None,) * len(table.key)
+        for row, target in enumerate(targets.to_pylist()):
+            try:
+                parts.append(nothing if target is None else key_parts(target, table.key))
+            except RecordError as error:
+                refused[row] = Refusal(None, error.message)
+                parts.append(nothing)
+        columns = [pa.chunked_array([pa.array(texts, pa.string())]) for texts in zip(*parts, strict=True)]
     found: dict[str, pa.Array] = {}
-    for i, name in enumerate(table.key):
-        texts = pa.chunked_array([pa.array([part[i] for part in parts], pa.string())])
+    for i, (name, texts) in enumerate(zip(table.key, columns, strict=True)):
         found[f"{statements.KEY}{i}"], more = stored(table, table.columns[name], texts)
         refused |= {row: Refusal(None, f"{table} has no such row: {r.reason}") for row, r in more.items()}
     return found, refused
@@ -304,7 +307,7 @@ class _Part:
         self.outcome.settle(place, Status.FAILED, why)
 
     def _settle(self, question: str, *, gone: Status) -> None:
-        """Takes over which rows are there, and which of them differ."""
+        """Takes over which rows are not there, and which of the others do not differ."""
         for row in self.session.rows(question, self.doing):
             place = int(self.places[int(row["n"] or 0)])
             if self.outcome.statuses[place] != Status.APPLIED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -15,6 +16,7 @@ from sync_platform.connectors.connector import BulkTarget
 from sync_platform.connectors.mysql import MySQL
 from sync_platform.errors import ConfigError
 from sync_platform.model import Change, Op, Status
+from tests.private_mariadb import PrivateMariaDB
 
 Connect = Callable[..., MySQL]
 Person = pymysql.cursors.Cursor
@@ -62,6 +64,38 @@ def test_created_rows_get_their_drawn_ids_and_exact_values(person: Person, mysql
     for i in range(count):
         expected = (f"{i} {texts[i % 2]}", [1, None][i % 2], [joined[0].replace(tzinfo=None), None][i % 2])
         assert stored[ids[f"k{i}"]] == (*expected, [Decimal("1.10"), Decimal("-999999.99")][i % 2])
+
+
+@pytest.mark.parametrize("count", [90, 300], ids=["by-insert", "by-file"])
+def test_drawn_ids_are_each_rows_own_though_others_insert_and_numbers_skip(
+    person: Person, mariadb: PrivateMariaDB, connect_mysql: Connect, count: int
+) -> None:
+    person.execute(PEOPLE)
+    person.execute("SET GLOBAL auto_increment_increment = 3, GLOBAL auto_increment_offset = 2")
+    stop = threading.Event()
+
+    def rival() -> None:
+        with mariadb.person("shop") as other, other.cursor() as hand:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                hand.execute("INSERT INTO people (email) VALUES (%s), (%s)", [f"r{number}", f"s{number}"])
+
+    busy = threading.Thread(target=rival)
+    busy.start()
+    try:
+        mysql, ids = connect_mysql(), dict[str, str]()
+        for number in range(5):
+            emails = [f"{number}-{i}" for i in range(count)]
+            outcomes = mysql.write_bulk("people", "create", part(emails, email=emails), f"d{number}")
+            ids |= {row["_key"]: row["_target_id"] for row in outcomes.to_pylist()}
+    finally:
+        stop.set()
+        busy.join()
+        person.execute("SET GLOBAL auto_increment_increment = 1, GLOBAL auto_increment_offset = 1")
+    stored = dict(asked(person, "SELECT email, CAST(id AS CHAR) FROM people WHERE email LIKE '%-%'"))
+    assert len(ids) == 5 * count
+    assert stored == ids
 
 
 @pytest.mark.parametrize("count", [2, 300], ids=["by-insert", "by-file"])
