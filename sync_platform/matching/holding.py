@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import polars as pl
 
@@ -16,28 +16,36 @@ from sync_platform.staging.tables import exists
 if TYPE_CHECKING:
     import duckdb
 
-    from sync_platform.engine.planning import Target
     from sync_platform.engine.spec import SyncSpec
+    from sync_platform.session import Session
 
-_UNDECIDED: Final = "the match plan leaves it undecided"
+UNDECIDED: Final = "the match plan leaves it undecided"
 _REJECTED: Final = "the match fields are equal, but it was decided that they are not the same"
-_LATER: Final = "new: the next run compares it with the target's unlinked records"
+LATER: Final = "new: the next run compares it with the target's unlinked records"
 
 
-def with_decisions(target: Target, changes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+class Compared(Protocol):
+    """The target side while a plan is made. `compare` is "live" where it is not staged and nothing can be compared."""
+
+    session: Session
+    spec: SyncSpec
+    folded: set[str]
+    compare: str
+    con: Any  # of the lake
+
+
+def with_decisions(target: Compared, changes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """The changes with holds for what people rejected or left undecided and for what looks like somebody's record.
 
     `links`: `_key` of the records that are linked; those are left alone. A sync without `matching` and without
     applied decisions is left alone, too.
     """
-    spec, database = target.spec, target.session.database
+    spec = target.spec
     matters = pl.col("_op").is_in([str(Op.CREATE), str(Op.UPDATE), str(Op.SKIP)])
     fresh = changes.filter(matters).join(links.select(KEY), on=KEY, how="anti")
     if fresh.is_empty():
         return changes
-    decided = pl.DataFrame(schema=DECISIONS)
-    if has_decisions(database, spec):
-        decided = decisions_of(database, spec, fresh[KEY].to_list())
+    decided = _decided(target, fresh)
     if decided.is_empty() and spec.matching is None:
         return changes
     held = [_rejected(fresh, decided), _undecided(fresh, decided), _clashing(fresh, decided)]
@@ -70,7 +78,7 @@ def _undecided(fresh: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
     """Creates of records that the match plan lists and nobody decided."""
     waiting = decided.filter(pl.col("decision") == "undecided")
     creates = fresh.filter(pl.col("_op") == str(Op.CREATE))
-    return _because(creates.join(waiting, on=KEY, how="semi"), _UNDECIDED)
+    return _because(creates.join(waiting, on=KEY, how="semi"), UNDECIDED)
 
 
 def _clashing(fresh: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
@@ -101,27 +109,60 @@ def _contradicted(spec: SyncSpec, fresh: pl.DataFrame, decided: pl.DataFrame) ->
     return _because(scored, _told(spec, "it has the match values of "))
 
 
-def _look_alikes(target: Target, changes: pl.DataFrame, fresh: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
+def _look_alikes(target: Compared, changes: pl.DataFrame, fresh: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
     """Creates that look like a target record which is nobody's yet."""
-    spec = target.spec
-    assert spec.matching is not None
-    chosen = decided.filter(pl.col("decision").is_in(["create", "undecided"]))
-    creates = fresh.filter(pl.col("_op") == str(Op.CREATE)).join(chosen, on=KEY, how="anti")
-    if creates.is_empty():
-        return _because(creates, "")
+    creates = _created(fresh, decided)
     if target.compare == "live":
-        return _because(creates, _LATER)
+        return _because(creates, LATER)
+    free = _free_pairs(target, changes, creates, decided)
+    best = free.sort("_score", TARGET_ID, descending=[True, False]).unique(KEY, keep="first", maintain_order=True)
+    return _because(best, _told(target.spec, "it looks like "))
+
+
+def candidates(target: Compared, changes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
+    """The pairs of an unlinked source record and the target record it may be, which nobody decided: keys and ids.
+
+    Of a two-way sync's plan: such a target record must not become a source record of its own. `changes` and `links` as
+    for `with_decisions`.
+    """
+    matters = pl.col("_op").is_in([str(Op.CREATE), str(Op.HOLD)])
+    fresh = changes.filter(matters).join(links.select(KEY), on=KEY, how="anti")
+    decided = _decided(target, fresh)
+    pairs = decided.filter(pl.col("decision") == "undecided").select(KEY, TARGET_ID)
+    if target.spec.matching is None or target.compare == "live":
+        return pairs
+    chosen = decided.filter(pl.col("decision") == "create")
+    free = _free_pairs(target, changes, fresh.join(chosen, on=KEY, how="anti"), decided)
+    return pl.concat([pairs, free.select(KEY, TARGET_ID)]).unique()
+
+
+def _decided(target: Compared, fresh: pl.DataFrame) -> pl.DataFrame:
+    database = target.session.database
+    if fresh.is_empty() or not has_decisions(database, target.spec):
+        return pl.DataFrame(schema=DECISIONS)
+    return decisions_of(database, target.spec, fresh[KEY].to_list())
+
+
+def _created(fresh: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
+    chosen = decided.filter(pl.col("decision").is_in(["create", "undecided"]))
+    return fresh.filter(pl.col("_op") == str(Op.CREATE)).join(chosen, on=KEY, how="anti")
+
+
+def _free_pairs(target: Compared, changes: pl.DataFrame, creates: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
+    """The pairs of these creates and target records that are nobody's: `_key`, `_target_id`, `_score`, `_evidence`."""
     from sync_platform.matching.classes import Likeness, alike
 
+    spec = target.spec
+    assert spec.matching is not None
     likeness = Likeness(on=spec.match, folded=frozenset(target.folded), matching=spec.matching)
+    if creates.is_empty():
+        return pl.DataFrame(schema={KEY: pl.String, TARGET_ID: pl.String, "_score": pl.Float64, "_evidence": pl.String})
     pairs = alike(
         _side(creates, KEY, "new:", likeness.fields), staged_target(target.con, spec, likeness.fields), likeness
     )
     taken = [*owners_of(target.session.database, spec, pairs[TARGET_ID].to_list())[TARGET_ID], *changes[TARGET_ID]]
     refused = decided.filter(pl.col("decision") == "reject")
-    free = pairs.filter(~pl.col(TARGET_ID).is_in(taken)).join(refused, on=[KEY, TARGET_ID], how="anti")
-    best = free.sort("_score", TARGET_ID, descending=[True, False]).unique(KEY, keep="first", maintain_order=True)
-    return _because(best, _told(spec, "it looks like "))
+    return pairs.filter(~pl.col(TARGET_ID).is_in(taken)).join(refused, on=[KEY, TARGET_ID], how="anti")
 
 
 def _told(spec: SyncSpec, how: str) -> pl.Expr:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -64,12 +65,21 @@ def propose(session: Session, spec: SyncSpec, plan_id: str, before: pl.DataFrame
 def _unlinked(session: Session, spec: SyncSpec, files: PlanFiles, likeness: Likeness) -> pl.DataFrame:
     """The plan's records without a link: `_key` and the compared fields."""
     parts = []
-    for part in files.chosen("changes", pl.col("_op").is_in(list(_WANTED))):
+    for part in _mapped(spec, files):
         linked = links_of(session.database, spec, part[KEY].to_list())
         loose = part.join(linked.select(KEY), on=KEY, how="anti")
-        known = [name for name in likeness.fields if f"new:{name}" in loose.columns]
-        parts.append(loose.select(KEY, *[pl.col(f"new:{name}").alias(name) for name in known]))
+        parts.append(loose.select(KEY, *[name for name in likeness.fields if name in loose.columns]))
     return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame(schema={KEY: pl.String})
+
+
+def _mapped(spec: SyncSpec, files: PlanFiles) -> Iterator[pl.DataFrame]:
+    """What the target would be given, under the fields' own names: of a two-way sync all that was mapped."""
+    if spec.two_way is not None:
+        yield from files.parts("desired")
+        return
+    for part in files.chosen("changes", pl.col("_op").is_in(list(_WANTED))):
+        values = [pl.col(name).alias(name.removeprefix("new:")) for name in part.columns if name.startswith("new:")]
+        yield part.select(KEY, *values)
 
 
 def _free(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, likeness: Likeness) -> pl.DataFrame:

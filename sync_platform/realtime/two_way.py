@@ -24,10 +24,11 @@ from sync_platform.engine.spec import Side
 from sync_platform.engine.twoway.changes import Decided, Deciding, Row, fresh_key, target_of
 from sync_platform.engine.twoway.delivering import ORDER
 from sync_platform.engine.twoway.delivery import SideDelivery
+from sync_platform.engine.twoway.holding import Holding, hold
 from sync_platform.engine.twoway.meeting import Live, Meeting
 from sync_platform.engine.twoway.merges import follow, merges_of
 from sync_platform.engine.twoway.pairing import Pairing
-from sync_platform.engine.twoway.planning import frame_of, hold_creates, letters_frame
+from sync_platform.engine.twoway.parts import frame_of, letters_frame
 from sync_platform.engine.twoway.settling import settle_conflict_rows, settle_side
 from sync_platform.engine.twoway.terms import deciding, pairing_of, tells_time
 from sync_platform.ledger.bases import pair_links, partners
@@ -122,7 +123,7 @@ class TwoWayLane:
             session=self.session, spec=self.spec, pairing=self.pairing, deciding=self.deciding, times=self._times
         )
         decided, idle = self._decide(meeting, seen)
-        hold_creates(self.spec, decided, self.pairing)
+        hold(Holding(self.session, self.spec, set(self.deciding.rule.target.folded)), decided, self.pairing)
         work = _Work(lane=self, batch=batch, session=replace(self.session, run_id=batch.plan_id), idle=idle)
         work.run(decided)
         return Delivered(

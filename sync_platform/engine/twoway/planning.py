@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
 from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import target_rows
 from sync_platform.engine.matching import match
-from sync_platform.engine.planning import FIRST_SYNC, Planned, guard_of
+from sync_platform.engine.planning import Planned, guard_of
 from sync_platform.engine.twoway.changes import Decided, Deciding, Met, Row
+from sync_platform.engine.twoway.holding import HELD_FIRST, Holding, hold
 from sync_platform.engine.twoway.merges import follow, merges_of, parked
 from sync_platform.engine.twoway.pairing import Pairing
+from sync_platform.engine.twoway.parts import frame_of, letters_frame
 from sync_platform.engine.twoway.preparing import SOURCE_VALUE
 from sync_platform.engine.twoway.staged import StagedSide
 from sync_platform.engine.twoway.terms import deciding, pairing_of, tells_time
@@ -29,18 +30,6 @@ if TYPE_CHECKING:
     from sync_platform.engine.desired import Prepared
     from sync_platform.engine.spec import SyncSpec
     from sync_platform.session import Session
-
-HELD_FIRST: Final = f"{FIRST_SYNC}: waiting for the match plan"
-_ROWS: Final[dict[str, Any]] = {
-    "_side": pl.String, "_op": pl.String, KEY: pl.String, "_target_id": pl.String, "_partner": pl.String,
-    "_reason": pl.String, CURSOR: pl.Int64, READ_AT: pl.Int64, "_dedupe_key": pl.String, "_changed": pl.Boolean,
-    "_fields": pl.List(pl.String), "_base": pl.Int64, "_replaces": pl.String, "_relink": pl.Boolean,
-    "_bases": pl.String, "_field": pl.String, "_held": pl.String,
-}  # fmt: skip
-_LETTER: Final = {
-    KEY: pl.String, CURSOR: pl.Int64, READ_AT: pl.Int64, "_changed": pl.Boolean, "_dedupe_key": pl.String,
-    "payload": pl.String, "field": pl.String, "reason": pl.String, "reasons": pl.String,
-}  # fmt: skip
 
 
 def plan_both(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
@@ -62,7 +51,8 @@ def plan_both(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
             every.add(planner.fresh(part))
         for part in files.parts("left"):
             every.add(planner.left(part))
-    hold_creates(spec, every, found)
+        place = Holding(session=session, spec=spec, folded=set(planner.deciding.rule.target.folded), con=con)
+        hold(place, every, found)
     _write(files, every, planner)
     planned = _judged(session, spec, row, files, prepared, every)
     crash_point("plan_written")
@@ -301,27 +291,6 @@ def doubt_of(row: Row) -> str:
     return f"several target records match: {', '.join(row['_candidates'])}"
 
 
-def hold_creates(spec: SyncSpec, every: Decided, pairing: Pairing) -> None:
-    """Creates that a person decides first: the first sync's, and those that share their match values."""
-    sides: tuple[tuple[list[Row], Sequence[str]], ...] = (
-        (every.target, spec.match), (every.source, pairing.reversed.match)
-    )  # fmt: skip
-    for rows, on in sides:
-        creates = [row for row in rows if row["_op"] == Op.CREATE]
-        values = Counter(_values(row, on) for row in creates)
-        for row in creates:
-            told = _values(row, on)
-            if spec.first_sync == "match" and row["_replaces"] is None:
-                row |= {"_op": str(Op.HOLD), "_reason": HELD_FIRST}
-            elif told is not None and values[told] > 1:
-                row |= {"_op": str(Op.HOLD), "_reason": "another record to be written has the same match values"}
-
-
-def _values(row: Row, on: Sequence[str]) -> tuple[str, ...] | None:
-    told = tuple(str(row.get(f"new:{name}") or "").strip().casefold() for name in on)
-    return told if told and all(told) else None
-
-
 def _write(files: PlanFiles, every: Decided, planner: Planner) -> None:
     """The parts `changes` (target side, with what needs no call), `back` (source side) and `invalid`."""
     pairing = planner.pairing
@@ -330,21 +299,6 @@ def _write(files: PlanFiles, every: Decided, planner: Planner) -> None:
     files.write("back", 0, frame_of(every.source, pairing.back.fields))
     if every.letters:
         files.write("invalid", 0, letters_frame(every.letters))
-
-
-def letters_frame(letters: Sequence[Row]) -> pl.DataFrame:
-    """Refusals as a part of a plan, one each record."""
-    return pl.DataFrame(list(letters), schema=_LETTER).unique(KEY, keep="first", maintain_order=True)
-
-
-def frame_of(rows: Sequence[Row], fields: Sequence[str]) -> pl.DataFrame:
-    """Rows as a part of a plan."""
-    columns = [*_ROWS, *[f"{when}:{name}" for when in ("new", "old") for name in fields]]
-    told = [{name: row.get(name) for name in columns} for row in rows]
-    series = [
-        pl.Series(name, [row[name] for row in told], dtype=_ROWS.get(name), strict=name in _ROWS) for name in columns
-    ]
-    return pl.DataFrame(series)
 
 
 def _judged(
