@@ -123,6 +123,37 @@ class Table:
             ) from None
 
 
+def chosen_key(table: Table, indexes: Iterable[Sequence[str | None]]) -> tuple[str, ...]:
+    """The columns of the first of these unique indexes whose columns are never null; ConfigError without one."""
+    for names in indexes:
+        if all(name in table.columns and table.columns[name].not_null for name in names if name) and all(names):
+            return tuple(name for name in names if name)
+    raise ConfigError(
+        f"{table} has neither a primary key nor a unique index over columns that are never null",
+        field="object",
+        value=str(table),
+        mend=f"say which columns identify a row: tables={{{table.name!r}: {{'key': [...]}}}} in the connection",
+    )
+
+
+def chosen_cursor(table: Table, types: Sequence[str]) -> str | None:
+    """The configured cursor, else a usual one of these types, indexed ones first; ConfigError for a wrong type."""
+    wanted = table.options.cursor
+    if wanted is not None:
+        if wanted and table.columns[wanted].type not in types:
+            raise ConfigError(
+                f"{table}: the cursor {wanted} is a {table.columns[wanted].declared}",
+                field="cursor",
+                value=wanted,
+                mend="name a timestamp or a whole-number column that grows with every change",
+            )
+        return wanted or None
+    usual = {name: place for place, name in enumerate(CURSOR_NAMES)}
+    found = [c for c in table.columns.values() if c.name.lower() in usual and c.type in types]
+    found.sort(key=lambda c: (not c.indexed, usual[c.name.lower()]))
+    return found[0].name if found else None
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """A sentence that names the known words nearest to `name`."""
     words = sorted(known)
@@ -327,3 +358,17 @@ def zero_bytes(rows: pa.Table) -> dict[int, Refusal]:
             for row in pc.indices_nonzero(mask).to_pylist():
                 found.setdefault(row, Refusal(name, f"{name} holds a zero byte, which the database cannot store"))
     return found
+
+
+def packed(outcomes: pa.Table) -> bytes:
+    """Outcomes as bytes, to be kept beside a delivery's marker."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, outcomes.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+        writer.write_table(outcomes)
+    return bytes(sink.getvalue())
+
+
+def unpacked(recorded: bytes) -> pa.Table:
+    """The reverse of `packed`."""
+    with pa.ipc.open_stream(pa.py_buffer(recorded)) as reader:
+        return reader.read_all()

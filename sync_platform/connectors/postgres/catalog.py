@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sync_platform.connectors.postgres.session import Session, identifier, literal
-from sync_platform.connectors.sql import CURSOR_NAMES, Column, Table, TableOptions, did_you_mean
+from sync_platform.connectors.sql import Column, Table, TableOptions, chosen_cursor, chosen_key, did_you_mean
 from sync_platform.errors import AuthError, ConfigError
 
 #: Types that arrive as they are. Everything else is read as the text PostgreSQL prints for it.
@@ -185,36 +185,7 @@ def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOption
             value=options.tombstone,
             mend="name a boolean or a time column",
         )
-    return replace(bare, key=tuple(options.key) or _key(bare, told), cursor=_cursor(bare))
-
-
-def _key(table: Table, told: Mapping[str, Any]) -> tuple[str, ...]:
-    for index in told["indexes"]:  # the primary key first, then the narrowest
-        names = index["columns"]
-        if (index["primary"] or index["unique"]) and all(
-            n in table.columns and table.columns[n].not_null for n in names
-        ):
-            return tuple(names)
-    raise ConfigError(
-        f"{table} has neither a primary key nor a unique index over columns that are never null",
-        field="object",
-        value=str(table),
-        mend=f"say which columns identify a row: tables={{{table.name!r}: {{'key': [...]}}}} in the connection",
+    unique_indexes = [i["columns"] for i in told["indexes"] if i["primary"] or i["unique"]]  # the primary key first
+    return replace(
+        bare, key=tuple(options.key) or chosen_key(bare, unique_indexes), cursor=chosen_cursor(bare, CURSOR_TYPES)
     )
-
-
-def _cursor(table: Table) -> str | None:
-    wanted = table.options.cursor
-    if wanted is not None:
-        if wanted and table.columns[wanted].type not in CURSOR_TYPES:
-            raise ConfigError(
-                f"{table}: the cursor {wanted} is a {table.columns[wanted].declared}",
-                field="cursor",
-                value=wanted,
-                mend="name a timestamp or a whole-number column that grows with every change",
-            )
-        return wanted or None
-    usual = {name: place for place, name in enumerate(CURSOR_NAMES)}
-    found = [c for c in table.columns.values() if c.name.lower() in usual and c.type in CURSOR_TYPES]
-    found.sort(key=lambda c: (not c.indexed, usual[c.name.lower()]))
-    return found[0].name if found else None

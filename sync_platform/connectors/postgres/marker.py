@@ -13,7 +13,7 @@ from adbc_driver_manager import Error as DriverError
 
 from sync_platform.connectors.postgres.faults import details
 from sync_platform.connectors.postgres.session import Session, array_literal, identifier, literal
-from sync_platform.connectors.sql import OUTCOMES
+from sync_platform.connectors.sql import OUTCOMES, packed, unpacked
 from sync_platform.errors import AuthError
 
 NAME: Final = "_sync_delivered"
@@ -86,15 +86,15 @@ class Markers:
         recorded = told[0] if told else None
         if recorded is None:
             return OUTCOMES.empty_table()
-        return _unpacked(recorded)
+        return unpacked(recorded)
 
     def record(self, session: Session, delivery: str, outcomes: pa.Table) -> None:
         """Keeps what became of each row beside the marker."""
-        packed = _packed(outcomes)
+        told = packed(outcomes)
         with session.translating("recording the outcomes"):
             session.cursor.execute(
                 f"UPDATE {self._table} SET outcomes = $1, row_count = {outcomes.num_rows} WHERE delivery = $2",
-                (packed, delivery),
+                (told, delivery),
             )
 
     def claim_all(self, session: Session, tokens: Sequence[str], stream: str) -> dict[str, pa.Table]:
@@ -111,15 +111,15 @@ class Markers:
             f"SELECT delivery, outcomes FROM {self._table} WHERE delivery = ANY({array}) AND outcomes IS NOT NULL",
             "reading recorded outcomes",
         )
-        return {row["delivery"]: _unpacked(row["outcomes"]) for row in told.to_pylist()}
+        return {row["delivery"]: unpacked(row["outcomes"]) for row in told.to_pylist()}
 
     def record_all(self, session: Session, outcomes: Mapping[str, pa.Table]) -> None:
         """Keeps the outcome of each single change beside its token."""
         tokens = list(outcomes)
-        packed = ["\\x" + _packed(outcomes[token]).hex() for token in tokens]
+        blobs = ["\\x" + packed(outcomes[token]).hex() for token in tokens]
         session.run(
             f"UPDATE {self._table} m SET outcomes = w.o::bytea, row_count = 1 "
-            f"FROM unnest({array_literal(tokens)}::text[], {array_literal(packed)}::text[]) AS w(d, o) "
+            f"FROM unnest({array_literal(tokens)}::text[], {array_literal(blobs)}::text[]) AS w(d, o) "
             "WHERE m.delivery = w.d",
             "recording the outcomes",
         )
@@ -133,15 +133,3 @@ class Markers:
             f"SELECT 1 AS one FROM {self._table} WHERE delivery = {literal(delivery)}", "looking for a delivery"
         )
         return bool(found.num_rows)
-
-
-def _packed(outcomes: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, outcomes.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(outcomes)
-    return bytes(sink.getvalue())
-
-
-def _unpacked(recorded: bytes) -> pa.Table:
-    with pa.ipc.open_stream(pa.py_buffer(recorded)) as reader:
-        return reader.read_all()

@@ -10,7 +10,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sync_platform.connectors.postgres.ahead import ahead
+from sync_platform.connectors.ahead import ahead
 from sync_platform.connectors.postgres.session import Server, array_literal, identifier, literal
 from sync_platform.connectors.postgres.watermark import (
     Progress,

@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any, Protocol
 
 import psycopg
+from mariadb_side import MariaDB
 from psycopg import sql
 
 import sync_platform.connectors
@@ -150,7 +151,7 @@ class Simulated:
 
 
 class Database:
-    """A private PostgreSQL with a table of people; every connector with a `url` is tried on it."""
+    """A private PostgreSQL with a table of people; MySQL's connector is tried on a MariaDB (see `mariadb_side`)."""
 
     over_http = False
     STREAMS = ("law_people",)
@@ -255,7 +256,7 @@ def side_of(kind: type[Connector]) -> Any:
     """The other side of a connector, started at first use and kept for the session."""
     if kind not in _SIDES:
         if "base_url" not in kind.model_fields:
-            _SIDES[kind] = Database(kind)
+            _SIDES[kind] = MariaDB(kind, Database.STREAMS) if kind.system == "mysql" else Database(kind)
         else:
             assert kind.system in SYSTEMS, f"{kind.system} has a connector but no simulator: no law can be put to it"
             _SIDES[kind] = Simulated(kind)

@@ -1,10 +1,11 @@
-"""The other sides of the connector tests: a private PostgreSQL, emptied for each test, and imitated accounts."""
+"""The other sides of the connector tests: private databases, emptied for each test, and imitated accounts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
 import psycopg
+import pymysql
 import pytest
 from hubspot_portal import TOKEN, Portal
 from hubspot_portal import serving as serving_portal
@@ -13,7 +14,9 @@ from salesforce_account import Account
 from salesforce_org import Org
 
 from sync_platform.connectors.hubspot import HubSpot
+from sync_platform.connectors.mysql import MySQL
 from sync_platform.connectors.postgres import Postgres
+from tests.private_mariadb import PrivateMariaDB, shared
 from tests.private_postgres import PrivateServer
 
 _EMPTY = """
@@ -70,6 +73,47 @@ def connect(database: str) -> Iterator[Callable[..., Postgres]]:
 def postgres(connect: Callable[..., Postgres]) -> Postgres:
     """A connector with default options."""
     return connect()
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> PrivateMariaDB:
+    """One server for all tests of the session."""
+    return shared()
+
+
+@pytest.fixture
+def shop(mariadb: PrivateMariaDB) -> str:
+    """The URL of a database emptied for this test."""
+    return mariadb.create("shop")
+
+
+@pytest.fixture
+def person(mariadb: PrivateMariaDB, shop: str) -> Iterator[pymysql.cursors.Cursor]:
+    """A person at that database, every statement committed at once."""
+    with mariadb.person("shop") as connection, connection.cursor() as cursor:
+        cursor.execute("SET time_zone = '+00:00'")
+        yield cursor
+
+
+@pytest.fixture
+def connect_mysql(shop: str) -> Iterator[Callable[..., MySQL]]:
+    """Makes connectors to that database; they are closed afterwards."""
+    made: list[MySQL] = []
+
+    def make(**options: object) -> MySQL:
+        connector = MySQL(**{"url": shop, **options})
+        made.append(connector)
+        return connector
+
+    yield make
+    for connector in made:
+        connector.close()
+
+
+@pytest.fixture
+def mysql(connect_mysql: Callable[..., MySQL]) -> MySQL:
+    """A connector with default options."""
+    return connect_mysql()
 
 
 @pytest.fixture

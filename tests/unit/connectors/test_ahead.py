@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sync_platform.connectors.postgres.ahead import ahead
+from sync_platform.connectors.ahead import ahead
 
 
 def test_all_items_arrive_in_their_order() -> None:

@@ -1,0 +1,136 @@
+"""A MariaDB table into PostgreSQL and a PostgreSQL table into MariaDB, by the command line; the second run is idle."""
+
+from __future__ import annotations
+
+import datetime as dt
+import textwrap
+import uuid
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from sync_platform.commands.scaffold import PYPROJECT
+from sync_platform.state.database import Database
+from tests.private_mariadb import PrivateMariaDB, shared
+from tests.world import World
+
+FILES = {
+    "pyproject.toml": PYPROJECT,
+    "assets/__init__.py": "",
+    "resources/__init__.py": "",
+    "checks/__init__.py": "",
+    "resources/systems.py": """
+        from dagster import EnvVar
+
+        from sync_platform.connectors.mysql import MySQL
+        from sync_platform.connectors.postgres import Postgres
+
+        shop = MySQL(url=EnvVar("MYSQL_URL"), timezone="Europe/Berlin")
+        office = Postgres(url=EnvVar("POSTGRES_URL"))
+        """,
+    "assets/customers_to_clients/defs.yaml": """
+        type: sync_platform.Sync
+        attributes:
+          source: {connection: shop, object: customers}
+          target: {connection: office, object: clients, match: [id]}
+          first_sync: create
+          mapping: {id: id, email: lower(email), balance: balance, active: active, seen_at: seen_at, note: note}
+        """,
+    "assets/invoices_to_bills/defs.yaml": """
+        type: sync_platform.Sync
+        attributes:
+          source: {connection: office, object: invoices}
+          target: {connection: shop, object: bills, match: [number]}
+          first_sync: create
+          mapping: {number: number, total: total, paid: paid, due: due, written_at: written_at, remark: remark}
+        """,
+}
+ROWS = 2_000
+
+
+@pytest.fixture
+def office(state: Database) -> Iterator[str]:
+    """An empty PostgreSQL database."""
+    name = f"office_{uuid.uuid4().hex[:8]}"
+    with state.session() as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+    yield f"{state.url.rsplit('/', 1)[0]}/{name}"
+    with state.session() as admin:
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def maria() -> PrivateMariaDB:
+    """The session's MariaDB with an empty database `office_shop`."""
+    shared().create("office_shop")
+    return shared()
+
+
+def fill(office: str, maria: PrivateMariaDB) -> None:
+    """Both sources full, both targets empty."""
+    with maria.person("office_shop") as db, db.cursor() as cursor:
+        cursor.execute(
+            "CREATE TABLE customers (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, email VARCHAR(80) UNIQUE,"
+            " balance DECIMAL(12,2), active TINYINT(1), seen_at DATETIME, note TEXT,"
+            " updated_at TIMESTAMP(6) NOT NULL DEFAULT now(6) ON UPDATE now(6))"
+        )
+        cursor.execute(
+            "INSERT INTO customers (email, balance, active, seen_at, note) SELECT concat('USER', seq, '@example.com'),"
+            " seq / 100, seq % 2, '2024-07-01 12:00:00' + INTERVAL seq MINUTE,"
+            " elt(1 + seq % 3, 'it''s 😀', 'a\\\\b\\n\\t', NULL)"
+            f" FROM seq_1_to_{ROWS}"
+        )
+        cursor.execute(
+            "CREATE TABLE bills (number VARCHAR(20) PRIMARY KEY, total DECIMAL(14,4) NOT NULL, paid TINYINT(1),"
+            " due DATE, written_at DATETIME(6), remark TEXT)"
+        )
+    with psycopg.connect(office, autocommit=True) as db:
+        db.execute(
+            "CREATE TABLE clients (id bigint PRIMARY KEY, email text, balance numeric(12,2), active boolean,"
+            " seen_at timestamptz, note text)"
+        )
+        db.execute(
+            "CREATE TABLE invoices (number text PRIMARY KEY, total numeric(14,4), paid boolean, due date,"
+            " written_at timestamptz, remark text, updated_at timestamptz NOT NULL DEFAULT now())"
+        )
+        db.execute(
+            "INSERT INTO invoices SELECT 'R-' || n, n * 0.0001, n % 2 = 0, date '2024-02-28' + n % 3,"
+            " timestamptz '2024-07-01 10:00:00.000001Z' + n * interval '1 second',"
+            f" (ARRAY['it''s 😀', E'a\\\\b\\n\\t', NULL])[1 + n % 3] FROM generate_series(1, {ROWS}) n"
+        )
+
+
+@pytest.mark.timeout(900)
+def test_mysql_and_postgres_both_ways_and_the_second_run_writes_nothing(
+    world: World, office: str, maria: PrivateMariaDB, tmp_path: Path
+) -> None:
+    fill(office, maria)
+    world.project = tmp_path / "project"
+    for name, text in FILES.items():
+        path = world.project / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(textwrap.dedent(text).lstrip())
+    world.extra = {"MYSQL_URL": maria.url("office_shop"), "POSTGRES_URL": office}
+    for sync in ("customers_to_clients", "invoices_to_bills"):
+        done = world.run(sync, seconds=400)
+        assert done.code == 0, done.out[-3000:] + done.err[-3000:]
+        assert done.json["sync_summary"]["created"] == ROWS
+    with psycopg.connect(office) as db:
+        clients = db.execute("SELECT id, email, balance, active, seen_at, note FROM clients ORDER BY id").fetchall()
+    assert len(clients) == ROWS
+    first = dt.datetime(2024, 7, 1, 10, 1, tzinfo=dt.UTC)  # noon in Berlin, and a minute
+    assert clients[0] == (1, "user1@example.com", Decimal("0.01"), True, first, "a\\b\n\t")
+    with maria.person("office_shop") as db, db.cursor() as cursor:
+        cursor.execute("SELECT number, total, paid, due, written_at, remark FROM bills WHERE number IN ('R-1', 'R-2')")
+        assert sorted(cursor.fetchall()) == [
+            ("R-1", Decimal("0.0001"), 0, dt.date(2024, 2, 29), dt.datetime(2024, 7, 1, 12, 0, 1, 1), "a\\b\n\t"),
+            ("R-2", Decimal("0.0002"), 1, dt.date(2024, 3, 1), dt.datetime(2024, 7, 1, 12, 0, 2, 1), None),
+        ]
+        cursor.execute("SELECT count(*) FROM bills")
+        assert cursor.fetchone() == (ROWS,)
+    for sync in ("customers_to_clients", "invoices_to_bills"):
+        summary = world.run(sync, seconds=400).json["sync_summary"]
+        assert [summary[name] for name in ("records_processed", "created", "updated", "deleted")] == [0, 0, 0, 0]
