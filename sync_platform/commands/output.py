@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 from sync_platform.errors import SyncError
 
-
 #: Wider than any row, so that a table's own width can be asked for.
 _ANY_WIDTH = 1 << 20
 
