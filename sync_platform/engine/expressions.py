@@ -126,18 +126,22 @@ def _single(sql: str, what: str, dialect: type[sqlglot.Dialect] | str) -> exp.Ex
                 value=sql,
                 mend="write one SQL expression, not a statement",
             )
-        tree = sqlglot.parse_one(sql, dialect=dialect)
+        # in brackets, so that a field may be called like a statement (comment, show, set)
+        end = "\n)" if "--" in sql else ")"
+        tree = sqlglot.parse_one(f"({sql}{end}", dialect=dialect)
     except SqlglotError as error:
         errors = getattr(error, "errors", None)
         detail = str(errors[0]["description"]).rstrip(".") if errors else str(error).splitlines()[0]
-        at = f" at column {errors[0]['col']}" if errors and errors[0].get("col") else ""
+        at = f" at column {max(errors[0]['col'] - 1, 1)}" if errors and errors[0].get("col") else ""
         raise ConfigError(
             f"the {what} is not SQL{at}: {detail}: {sql!r}",
             field=what,
             value=sql,
             mend="check quotes, brackets and commas; field names with spaces need double quotes",
         ) from None
-    if not isinstance(tree, exp.Expr):
+    if isinstance(tree, exp.Paren):
+        return tree.this  # type: ignore[no-any-return]
+    if not isinstance(tree, exp.Subquery | exp.Query):  # `a, b` or `a) or (b`
         raise ConfigError(f"the {what} is not a SQL expression: {sql!r}", field=what, value=sql)
     return tree
 

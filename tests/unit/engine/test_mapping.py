@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from sync_platform.engine.expressions import parse
 from sync_platform.engine.mapping import CompiledMapping, compile_mapping
 from sync_platform.engine.spec import Constant, Endpoint, Expression, FieldRule, Lookup, SyncSpec, Transform, ValueMap
 from sync_platform.errors import ConfigError
@@ -123,6 +124,14 @@ def value(rule: str | FieldRule, to: str = "name", **row: Any) -> Any:
 )
 def test_expressions_give_canonical_text(sql: str, wanted: str | None) -> None:
     assert value(sql) == wanted
+
+
+@pytest.mark.parametrize(
+    "name", ["comment", "show", "set", "load", "begin", "call", "explain", "analyze", "use", "copy"]
+)
+def test_a_field_may_be_called_like_a_statement(name: str) -> None:
+    assert parse(name, None, what="mapping").fields == (name,)
+    assert parse(f"lower({name}) || '-' -- as it was", None, what="mapping").fields == (name,)
 
 
 def test_null_and_empty_stay_two_things() -> None:
@@ -260,6 +269,9 @@ def test_lineage_names_the_source_fields() -> None:
         ("name", Expression(sql="sdx(Email)"), "cannot work", "functions there are"),
         ("name", Expression(sql="max(Email)"), "several records", "one record"),
         ("name", Expression(sql="(SELECT 1)"), "a query", "lookup"),
+        ("name", Expression(sql="SELECT 1"), "a query", "lookup"),
+        ("name", Expression(sql="Email, Status"), "not a SQL expression", ""),
+        ("name", Expression(sql="Email) || (Status"), "not a SQL expression", ""),
     ],
 )
 def test_check_finds_the_mistake_and_says_what_to_do(name: str, rule: FieldRule, message: str, mend: str) -> None:
