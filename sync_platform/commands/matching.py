@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from sync_platform.errors import ConfigError, SyncError
+from sync_platform.errors import ConfigError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -55,23 +55,16 @@ def match_sync(project: Project, sync: str, *, accept: Collection[str], apply: b
 
 
 def _proposed(project: Project, sync: str, before: pl.DataFrame) -> pl.DataFrame:
-    from sync_platform.commands.running import execute
-    from sync_platform.ledger.plans import latest_plan
+    from sync_platform.commands.planning import make_plan_of
     from sync_platform.matching.proposing import likeness_of, propose
     from sync_platform.session import Session
 
     spec = project.sync(sync).spec
     with Session.open(project) as session:
         likeness_of(session, spec)
-    finished = execute(project, sync, steps=("desired", "plan"))
-    if finished.error:
-        raise finished.error
+    plan_id = make_plan_of(project, sync)
     with Session.open(project) as session:
-        with session.database.connection() as connection:
-            made = latest_plan(connection, sync)
-        if made is None:
-            raise SyncError(f"the run {finished.run_id} left no plan", mend="see the run in the UI")
-        return propose(session, spec, made.plan_id, before)
+        return propose(session, spec, plan_id, before)
 
 
 def exit_code_of(document: dict[str, Any]) -> int:

@@ -18,18 +18,26 @@ MOST_SHOWN = 50
 def make_document(project: Project, sync: str) -> dict[str, Any]:
     """Loads, maps and plans a sync through its Dagster job, stopping before delivery."""
     from sync_platform.commands.plan_file import plan_document
-    from sync_platform.ledger.plans import latest_plan
     from sync_platform.session import Session
+
+    plan_id = make_plan_of(project, sync)
+    with Session.open(project) as session:
+        return plan_document(session, project.sync(sync).spec, plan_id)
+
+
+def make_plan_of(project: Project, sync: str) -> str:
+    """Loads, maps and plans a sync through its Dagster job; the new plan's id."""
+    from sync_platform.ledger.plans import latest_plan
+    from sync_platform.state.database import open_state
 
     finished = execute(project, sync, steps=("desired", "plan"))
     if finished.error:
         raise finished.error
-    with Session.open(project) as session:
-        with session.database.connection() as connection:
-            made = latest_plan(connection, sync)
-        if made is None:
-            raise SyncError(f"the run {finished.run_id} left no plan", mend="see the run in the UI")
-        return plan_document(session, project.sync(sync).spec, made.plan_id)
+    with open_state().connection() as connection:
+        made = latest_plan(connection, sync)
+    if made is None:
+        raise SyncError(f"the run {finished.run_id} left no plan", mend="see the run in the UI")
+    return made.plan_id
 
 
 def apply_file(project: Project, path: Path) -> dict[str, Any]:

@@ -372,3 +372,21 @@ def unpacked(recorded: bytes) -> pa.Table:
     """The reverse of `packed`."""
     with pa.ipc.open_stream(pa.py_buffer(recorded)) as reader:
         return reader.read_all()
+
+
+def refuse_unsayable(table: Table, op: Op, given: Sequence[str]) -> None:
+    """Raises ConfigError when a required column is not given, or nothing marks an archived row."""
+    if op is Op.CREATE:
+        for column in table.columns.values():
+            if column.field().required and column.name not in given:
+                raise ConfigError(
+                    f"{table} requires {column.name}, which the mapping does not give",
+                    field=column.name,
+                    mend=f"map {column.name}, or give the column a default",
+                )
+    if op is Op.ARCHIVE and table.options.tombstone is None:
+        raise ConfigError(
+            f"{table} has no way to archive a row",
+            field="tombstone",
+            mend=f"name the column: tables={{{table.name!r}: {{'tombstone': 'deleted_at'}}}}",
+        )

@@ -34,6 +34,7 @@ from sync_platform.connectors.sql import (
     key_parts,
     key_texts,
     refusals_before_sending,
+    refuse_unsayable,
 )
 from sync_platform.errors import ConfigError, RecordError
 from sync_platform.model import Op, Status
@@ -81,20 +82,7 @@ def _refuse_whole_part(table: StoredTable, op: Op, given: Sequence[str]) -> None
     for name in given:
         if table.column(name).readonly:
             raise ConfigError(f"{table}.{name} is computed by the database", field=name, mend=f"do not map {name}")
-    if op is Op.CREATE:
-        for column in table.columns.values():
-            if column.field().required and column.name not in given:
-                raise ConfigError(
-                    f"{table} requires {column.name}, which the mapping does not give",
-                    field=column.name,
-                    mend=f"map {column.name}, or give the column a default",
-                )
-    if op is Op.ARCHIVE and table.options.tombstone is None:
-        raise ConfigError(
-            f"{table} has no way to archive a row",
-            field="tombstone",
-            mend=f"name the column: tables={{{table.name!r}: {{'tombstone': 'deleted_at'}}}}",
-        )
+    refuse_unsayable(table, op, given)
 
 
 def _staged_keys(table: StoredTable, rows: pa.Table) -> tuple[dict[str, pa.Array], dict[int, Refusal]]:

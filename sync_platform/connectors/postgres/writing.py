@@ -27,6 +27,7 @@ from sync_platform.connectors.sql import (
     isolate,
     key_texts,
     refusals_before_sending,
+    refuse_unsayable,
     zero_bytes,
 )
 from sync_platform.errors import ConfigError
@@ -81,20 +82,7 @@ def refuse_whole_part(table: Table, op: Op, given: Sequence[str]) -> None:
     for name in given:
         if table.column(name).readonly and not (op is Op.CREATE and name in table.key):
             raise ConfigError(f"{table}.{name} is computed by the database", field=name, mend=f"do not map {name}")
-    if op is Op.CREATE:
-        for column in table.columns.values():
-            if column.field().required and column.name not in given:
-                raise ConfigError(
-                    f"{table} requires {column.name}, which the mapping does not give",
-                    field=column.name,
-                    mend=f"map {column.name}, or give the column a default",
-                )
-    if op is Op.ARCHIVE and table.options.tombstone is None:
-        raise ConfigError(
-            f"{table} has no way to archive a row",
-            field="tombstone",
-            mend=f"name the column: tables={{{table.name!r}: {{'tombstone': 'deleted_at'}}}}",
-        )
+    refuse_unsayable(table, op, given)
 
 
 def _copy_straight(session: Session, table: Table, given: Sequence[str], rows: pa.Table) -> pa.Array | None:
