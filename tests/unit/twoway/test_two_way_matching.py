@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 import pytest
 
-from sync_platform.engine.spec import Matching
+from sync_platform.engine.spec import Matching, SyncSpec
 from sync_platform.ledger.plans import latest_plan
 from sync_platform.matching.applying import apply_decisions
 from sync_platform.matching.decisions import MATCHES, accepted
 from sync_platform.matching.forms import fields_of
 from sync_platform.matching.proposing import propose
-from sync_platform.state.database import Database
 from tests.unit.twoway.couple import Couple, a_two_way_sync
+from tests.unit.twoway.desk import Desk
 
 MATCHING = Matching(fields=fields_of(("email", "name")))
 
 
 @pytest.fixture
-def couple(fresh_state: Database) -> Couple:
+def couple(couple_of: Callable[[SyncSpec], Couple]) -> Couple:
     """Both sides know Ann; Eve has another e-mail on each; Nobody and Somebody are on one side only."""
-    made = Couple(fresh_state, a_two_way_sync(first_sync="match", matching=MATCHING, compare="target"))
+    made = couple_of(a_two_way_sync(first_sync="match", matching=MATCHING, compare="target"))
     made.crm.put(Email="ann@x.example", Name="Ann Hallberg", Phone="1")
     made.hub.put(email="ann@x.example", name="Ann Hallberg", phone=None)
     made.crm.put(Email="eve.martinson@z.example", Name="Eve Martinson", Phone=None)
@@ -92,3 +94,16 @@ def test_after_the_first_day_a_new_look_alike_is_held_on_both_sides(couple: Coup
     assert report["sync_summary"]["held"] >= 1
     assert sum("Zoe" in row["Name"] for row in couple.crm.rows.values()) == 1
     assert sum("Zoe" in row["name"] for row in couple.hub.rows.values()) == 1
+
+
+def test_an_event_about_a_new_record_leaves_it_to_the_run_that_can_compare(couple: Couple) -> None:
+    apply(couple, accepted(match(couple), ["exact", "likely", "unmatched"]))
+    couple.run()
+    desk = Desk(couple)
+    desk.event("crm", couple.crm.put(Email="new@a.example", Name="Ida Newcomer", Phone=None), "created")
+    desk.event("hub", couple.hub.put(email="far@b.example", name="Otto Faraway", phone=None), "created")
+    before = len(couple.crm.rows), len(couple.hub.rows)
+    desk.work()
+    assert (len(couple.crm.rows), len(couple.hub.rows)) == before
+    assert couple.run()["sync_summary"]["created"] == 2
+    assert couple.silent()
