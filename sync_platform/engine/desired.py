@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from sync_platform.engine.changeset import open_change_set
+from sync_platform.engine.judging import Judge
 from sync_platform.engine.mapping import CompiledMapping, compile_mapping
 from sync_platform.engine.spec import Lookup
 from sync_platform.engine.validation import validate
@@ -69,6 +70,16 @@ def compiled(session: Session, spec: SyncSpec, source: pa.Schema) -> CompiledMap
     """The sync's mapping, typed by what the target says of its fields."""
     target = session.connector(spec.target.connection).discover(spec.target.object)
     return compile_mapping(spec, source, target, load=partial(session.project.load, field_name="mapping"))
+
+
+def fields_read(judge: Judge, mapping: CompiledMapping) -> frozenset[str]:
+    """The source fields that a sync makes use of."""
+    return judge.fields.union(*(rule.fields for rule in mapping.rules.values()))
+
+
+def _needs(session: Session, spec: SyncSpec, source: pa.Schema) -> frozenset[str]:
+    mapping = compile_mapping(spec, source, None, load=partial(session.project.load, field_name="mapping"))
+    return fields_read(Judge.of(spec, source), mapping)
 
 
 def refuse_wrong(session: Session, spec: SyncSpec, mapping: CompiledMapping, staged: pa.Schema) -> None:
@@ -142,7 +153,9 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, f
         unsettled = unsettled_keys(connection, spec)
     told = {name: high_seq(con, *name.split("/", 1)) for name in streams_of(session, spec)}
     drifted = _drifted(session, spec, con, position)
-    newer = newer_than_staging(con, session.database, spec.source.connection, spec.source.object)
+    newer = newer_than_staging(
+        con, session.database, spec.source.connection, spec.source.object, lambda: _needs(session, spec, schema)
+    )
     changes = open_change_set(
         con,
         spec,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pyarrow as pa
 
-from sync_platform.engine.desired import compiled, looked_up, with_payload
+from sync_platform.engine.desired import compiled, fields_read, looked_up, with_payload
 from sync_platform.engine.handful import MODES
 from sync_platform.engine.judging import Judge
 from sync_platform.engine.lookups import folded_fields
@@ -40,7 +40,7 @@ from sync_platform.staging.tables import columns
 if TYPE_CHECKING:
     import duckdb
 
-    from sync_platform.engine.spec import SyncSpec
+    from sync_platform.engine.spec import Endpoint, SyncSpec
     from sync_platform.session import Session
 
 
@@ -67,6 +67,7 @@ class Lane:
     worker: str
     run_of: Callable[[str], str]
     may_delete: Callable[[int], bool]
+    others: Callable[[], frozenset[str]] = frozenset  # the fields that other syncs of the source's stream make use of
     _local: threading.local = field(default_factory=threading.local, repr=False)
 
     def __post_init__(self) -> None:
@@ -83,7 +84,7 @@ class Lane:
         self.judge = Judge.of(self.spec, self.schema, project.stream_options(self.spec.source).filter)
         self.required = self.mapping.required
         self.row_rules = RowRules.of(self.spec, self.mapping) if self.judge.where is None else None
-        read = self.judge.fields.union(*(rule.fields for rule in self.mapping.rules.values()))
+        read = fields_read(self.judge, self.mapping)
         self.used = pa.schema([one for one in self.schema if one.name in read])  # what a batch's frames hold
 
     @cached_property
@@ -108,6 +109,7 @@ class Lane:
             connection=self.spec.source.connection,
             stream=connector.stream(self.spec.source.object),
             types={one.name: one.type for one in self.schema},
+            used=lambda: self.others().union(self.used.names),
         )
 
     @property
@@ -120,6 +122,10 @@ class Lane:
             self._local.con.execute("SET TimeZone = 'UTC'")
         made: duckdb.DuckDBPyConnection = self._local.con
         return made
+
+    def uses(self, stream: Endpoint) -> frozenset[str]:
+        """The fields of a stream that this sync makes use of."""
+        return frozenset(self.used.names) if self.spec.source == stream else frozenset()
 
     def _terms(self) -> Terms:
         return Terms(

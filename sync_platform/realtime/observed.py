@@ -9,7 +9,7 @@ syncs of one stream read a record back once, and so that plans see it before sta
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -99,13 +99,17 @@ def micros(moment: dt.datetime) -> int:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Watched:
-    """One source stream as workers watch it; `types` are its staged columns."""
+    """One source stream as workers watch it; `types` are its staged columns.
+
+    `used`: those that a sync of the stream makes use of, and so all that is read back (None: every one).
+    """
 
     database: Database
     connector: Connector
     connection: str
     stream: Stream
     types: Mapping[str, pa.DataType]
+    used: Callable[[], frozenset[str]] | None = None
 
     def resolve(self, events: Mapping[str, Sequence[Told]]) -> dict[str, Observed]:
         """The newest state of each record, which is at least as new as its events."""
@@ -146,6 +150,7 @@ class Watched:
         """The state of records without an event of their own: as last observed, else read back."""
         with self.database.connection() as connection:
             known = self._known(connection, keys)
+        known = {key: one for key, one in known.items() if self._whole(one)}
         return known | self.read_back([key for key in keys if key not in known])
 
     def read_back(self, keys: Sequence[str]) -> dict[str, Observed]:
@@ -153,7 +158,7 @@ class Watched:
         if not keys:
             return {}
         read_at = micros(dt.datetime.now(dt.UTC))
-        found = self.connector.get(self.stream.name, list(keys), list(self.types))
+        found = self.connector.get(self.stream.name, list(keys), self._asked())
         rows = {one.key: one for one in self._rows(found, read_at)}
         missing = [key for key in keys if key not in rows]
         if not missing:
@@ -195,7 +200,7 @@ class Watched:
 
         A record that was read as a whole after all its events had arrived needs nothing.
         """
-        if known is None:
+        if known is None or not self._whole(known):
             return None
         if known.read_at >= max(micros(one.received_at) for one in events):
             return known
@@ -212,6 +217,18 @@ class Watched:
             if self._told(event) is None:
                 return None
         return replace(known, values=values, field_times=times, cursor=cursor)
+
+    def _asked(self) -> list[str]:
+        """The fields to read: those used, the key and the cursor."""
+        if self.used is None:
+            return list(self.types)
+        cursor = {self.stream.cursor.field} if self.stream.cursor else set()
+        wanted = self.used().union(self.stream.key, cursor)
+        return [name for name in self.types if name in wanted]
+
+    def _whole(self, known: Observed) -> bool:
+        """Whether all that is used was read of a record: another sync may have been added since."""
+        return known.deleted or self.used is None or known.values.keys() >= self.used()
 
     @property
     def _tellable(self) -> bool:

@@ -31,8 +31,8 @@ _CLAIM: Final = """
             SELECT q.seq FROM sync.queue q
             WHERE q.sync = s.sync AND q.state = 'waiting' AND q.owner IS NULL
               AND (q.not_before IS NULL OR q.not_before <= now())
-              AND NOT EXISTS (SELECT 1 FROM sync.queue b WHERE b.sync = q.sync AND b.key = q.key
-                                AND b.state = 'waiting' AND (b.owner IS NOT NULL OR b.not_before > now()))
+              AND NOT EXISTS (SELECT 1 FROM sync.queue b WHERE b.sync = q.sync AND b.key = q.key AND b.state = 'waiting'
+                                AND (b.owner IS NOT NULL OR b.not_before > now()) OFFSET 0)
             ORDER BY q.seq LIMIT 1) AS first
         ORDER BY first.seq LIMIT 1),
     candidates AS (
@@ -41,8 +41,8 @@ _CLAIM: Final = """
             SELECT q.sync, q.key FROM sync.queue q
             WHERE q.sync = head.sync AND q.state = 'waiting' AND q.owner IS NULL
               AND (q.not_before IS NULL OR q.not_before <= now())
-              AND NOT EXISTS (SELECT 1 FROM sync.queue b WHERE b.sync = q.sync AND b.key = q.key
-                                AND b.state = 'waiting' AND (b.owner IS NOT NULL OR b.not_before > now()))
+              AND NOT EXISTS (SELECT 1 FROM sync.queue b WHERE b.sync = q.sync AND b.key = q.key AND b.state = 'waiting'
+                                AND (b.owner IS NOT NULL OR b.not_before > now()) OFFSET 0)
             ORDER BY q.seq LIMIT %(limit)s) AS oldest),
     taken AS (
         UPDATE sync.queue q SET owner = %(worker)s, plan_id = %(plan_id)s, attempts = q.attempts + 1,

@@ -37,7 +37,8 @@ _SETTLE: Final = f"""
         FROM s WHERE op <> 'skip'),
     taken_over AS (
         DELETE FROM sync.links l USING s
-        WHERE l.sync = %(sync)s AND l.target_id = s.target_id AND l.source_key <> s.source_key),
+        WHERE l.sync = %(sync)s AND l.target_id = ANY(%(target_id)s::text[]) AND l.target_id = s.target_id
+          AND l.source_key <> s.source_key),
     linked AS (
         INSERT INTO sync.links AS l (sync, source_key, target_id, base, version_cursor, version_read_at, updated_at)
         SELECT %(sync)s, source_key, target_id, base, version_cursor, version_read_at, now() FROM s ORDER BY source_key

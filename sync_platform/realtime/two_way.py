@@ -96,6 +96,11 @@ class TwoWayLane:
             stream=connector.stream(place.object), types={one.name: one.type for one in schema},
         )  # fmt: skip
 
+    def uses(self, stream: Endpoint) -> frozenset[str]:
+        """The fields of a stream that this sync makes use of: all of either side."""
+        sides = ((self.spec.source, self.schemas["source"]), (self.spec.target, self.schemas["target"]))
+        return frozenset(name for place, schema in sides if place == stream for name in schema.names)
+
     @cached_property
     def _times(self) -> tuple[bool, bool]:
         return tells_time(self.session, self.spec.source), tells_time(self.session, self.spec.target)

@@ -15,6 +15,7 @@ import traceback
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import polars as pl
@@ -35,7 +36,7 @@ from sync_platform.realtime.window import Windows
 from sync_platform.session import Session
 
 if TYPE_CHECKING:
-    from sync_platform.engine.spec import SyncSpec
+    from sync_platform.engine.spec import Endpoint, SyncSpec
 
 TRIES: Final = 5  # after so many, a record's events are set aside
 TOLD_EVERY: Final = 60.0
@@ -295,14 +296,16 @@ class Worker:
         return made[1]
 
     def _made(self, spec: SyncSpec) -> Lane | TwoWayLane:
-        kind = Lane if spec.two_way is None else TwoWayLane
-        return kind(
-            session=self.session,
-            spec=spec,
-            worker=self.worker_id,
-            run_of=self.windows.run_of,
-            may_delete=lambda more: self._may_delete(spec, more),
-        )
+        session, worker, run_of = self.session, self.worker_id, self.windows.run_of
+        may_delete = partial(self._may_delete, spec)
+        if spec.two_way:
+            return TwoWayLane(session=session, spec=spec, worker=worker, run_of=run_of, may_delete=may_delete)
+        used = partial(self._used, spec.source)
+        return Lane(session=session, spec=spec, worker=worker, run_of=run_of, may_delete=may_delete, others=used)
+
+    def _used(self, stream: Endpoint) -> frozenset[str]:
+        """The fields of a source stream that the lanes prepared so far make use of."""
+        return frozenset[str]().union(*(lane.uses(stream) for _, lane in list(self._lanes.values())))
 
     def _may_delete(self, spec: SyncSpec, more: int) -> bool:
         most = spec.guards.max_deletes

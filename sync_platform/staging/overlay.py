@@ -8,7 +8,7 @@ older state than the warm lane did nor decides about duplicates by it.
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -33,8 +33,18 @@ _FORGET: Final = """
       AND o.version_cursor IS NOT DISTINCT FROM d.cursor"""
 
 
-def newer_than_staging(con: duckdb.DuckDBPyConnection, db: Database, connection: str, stream: str) -> pa.Table | None:
-    """The observed rows of a stream that staging does not have yet, in its columns; None when there are none."""
+def newer_than_staging(
+    con: duckdb.DuckDBPyConnection,
+    db: Database,
+    connection: str,
+    stream: str,
+    needs: Callable[[], Collection[str]] | None = None,
+) -> pa.Table | None:
+    """The observed rows of a stream that staging does not have yet, in its columns; None when there are none.
+
+    Workers read the fields that syncs use, so a row may lack others: those keep their staged values. A record that
+    staging has never seen stands when all of `needs` was read of it (None: every staged field).
+    """
     with db.connection() as own:
         found = own.execute(_ALL, (connection, stream)).fetchall()
     schema = columns(con, connection, stream) if found else None
@@ -59,9 +69,38 @@ def newer_than_staging(con: duckdb.DuckDBPyConnection, db: Database, connection:
         with db.connection() as own:
             own.execute(_FORGET, (keys, cursors, read_ats, connection, stream))
     old = {row[0] for row in caught_up}
-    # a row that was not told every staged field cannot stand in for the staged one: absent is not null
-    newer = [row for row in found if row[0] not in old and (row[2] or row[1].keys() >= set(schema.names))]
+    newer = _completed(con, table_name(connection, stream), schema, [row for row in found if row[0] not in old], needs)
     return rows_of(newer, schema) if newer else None
+
+
+def _completed(
+    con: duckdb.DuckDBPyConnection,
+    table: str,
+    schema: pa.Schema,
+    rows: Sequence[Sequence[Any]],
+    needs: Callable[[], Collection[str]] | None,
+) -> list[Sequence[Any]]:
+    """Rows with the staged values of the fields they were not told: absent is not null."""
+    every = set(schema.names)
+    partial = [row[0] for row in rows if not row[1].keys() >= every]
+    if not partial:
+        return list(rows)
+    staged = _staged_values(con, table, schema, partial)
+    wanted = every if needs is None else every.intersection(needs())
+    told = [(row[0], {**staged.get(row[0], {}), **row[1]}, *row[2:]) for row in rows]
+    return [row for row in told if row[2] or row[1].keys() >= wanted]
+
+
+def _staged_values(
+    con: duckdb.DuckDBPyConnection, table: str, schema: pa.Schema, keys: Sequence[str]
+) -> Mapping[str, Mapping[str, Any]]:
+    """The staged values of these records, as JSON holds them."""
+    con.register("_partial", pa.table({KEY: pa.array(keys, pa.string())}))
+    found = con.execute(f"SELECT * FROM {table} SEMI JOIN _partial USING ({KEY})").to_arrow_table()
+    con.unregister("_partial")
+    columns_ = [encoded(found.column(name)) for name in schema.names]
+    values = [dict(zip(schema.names, row, strict=True)) for row in zip(*columns_, strict=True)]
+    return dict(zip(found.column(KEY).to_pylist(), values, strict=True))
 
 
 def rows_of(found: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:

@@ -118,8 +118,10 @@ def by_values(
 ) -> list[Mapping[str, Any]]:
     """The live rows whose `field` is one of `values`, asked for in as many queries as the address allows.
 
-    Columns too many for any address are read by id afterwards, in a request body.
+    Ids, and columns too many for any address, travel in a request body.
     """
+    if field == "Id":
+        return retrieve(http, root, shape, values, schema.names)
 
     def asking(names: Sequence[str], some: Sequence[str]) -> str:
         return select(names, shape.name, where=(in_list(field, some, shape.kinds[field]),))
@@ -151,7 +153,10 @@ def merged(http: Http, root: str, shape: Shape, ids: Sequence[str]) -> dict[str,
 
 
 def retrieve(http: Http, root: str, shape: Shape, ids: Sequence[str], names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Records by id through a request body (any number of fields); ids that are gone are left out."""
+    """Records by id through a request body (any number of fields); ids that are gone are left out.
+
+    https://developer.salesforce.com/docs/atlas.en-us.api_rest.meta/api_rest/resources_composite_sobjects_collections_retrieve.htm
+    """
     rows: list[Mapping[str, Any]] = []
     for start in range(0, len(ids), PAGE_ROWS):
         body = {"ids": list(ids[start : start + PAGE_ROWS]), "fields": list(names)}

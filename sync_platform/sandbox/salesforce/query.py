@@ -95,7 +95,12 @@ class Queries:
     def run(self, plan: Plan, *, deleted: bool, at: int | None = None) -> list[Any]:
         """The rows of a plain (not grouped) query."""
         shuffle = self._org.rng if self._org.on("tie_order") else None
-        return plan.rows(self.source(plan.object, deleted=deleted, at=at), shuffle=shuffle)
+        source = self.source(plan.object, deleted=deleted, at=at)
+        if at is None and (only := plan.only_ids) is not None:
+            store = self._org.stores[plan.object.name]
+            found = (store.get(id) for id in sorted(only))
+            source = (row for row in found if row and (not row.deleted or (deleted and self._org.in_bin(row))))
+        return plan.rows(source, shuffle=shuffle)
 
     def answer(self, ask: Ask) -> Answer:
         """GET query, queryAll, and their further pages."""

@@ -87,6 +87,25 @@ class Plan:
                 400, "NUMBER_OUTSIDE_VALID_RANGE", f"Maximum SOQL offset allowed is {MAX_OFFSET}", violation=True
             )
 
+    @property
+    def only_ids(self) -> frozenset[str] | None:
+        """The ids one of which a row must have to match, as an index on Id tells; None: any id may match."""
+        where = self.statement.where
+        found = [ids for part in (where.items if isinstance(where, Every) else (where,)) if (ids := self._ids_of(part))]
+        return min(found, key=len) if found else None
+
+    def _ids_of(self, part: Condition | None) -> frozenset[str]:
+        if isinstance(part, Among) and part.op == "in":
+            left, values = part.left, part.values
+        elif isinstance(part, Compare) and part.op == "=" and isinstance(part.left, Path):
+            left, values = part.left, (part.right,)
+        else:
+            return frozenset()
+        output = self.resolve(left)
+        if len(output.parts) > 1 or output.field.name != "Id":
+            return frozenset()
+        return frozenset(str(self._value(value, output.field)) for value in values)
+
     # ---- names
 
     def resolve(self, path: Path, *, grouping: bool = False) -> Output:
