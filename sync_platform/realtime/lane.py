@@ -10,9 +10,10 @@ from __future__ import annotations
 import datetime as dt
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import polars as pl
 import pyarrow as pa
@@ -32,7 +33,7 @@ from sync_platform.realtime.circuit import calling
 from sync_platform.realtime.delivery import CLAIM_SECONDS, Delivery, Terms
 from sync_platform.realtime.observed import Observed, Watched
 from sync_platform.realtime.queue import Batch
-from sync_platform.realtime.quick import NotUsualError, QuickDelivery, Wanted, by_row
+from sync_platform.realtime.quick import NotUsualError, QuickDelivery, Wanted, by_row, target_held
 from sync_platform.staging.canonical import canonical
 from sync_platform.staging.overlay import rows_of
 from sync_platform.staging.tables import columns
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
     from sync_platform.engine.spec import Endpoint, SyncSpec
     from sync_platform.session import Session
+
+#: Batches of one sync whose target records are read ahead at a time.
+READERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +116,10 @@ class Lane:
             used=lambda: self.others().union(self.used.names),
         )
 
+    @cached_property
+    def _ahead(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(READERS, thread_name_prefix="reading targets")
+
     @property
     def con(self) -> duckdb.DuckDBPyConnection:
         """This thread's DuckDB, for conditions only."""
@@ -158,6 +166,10 @@ class Lane:
         try:
             if not taken.usual:
                 return None
+            # source and target are asked at the same time: each costs a round trip
+            held = self._ahead.submit(
+                target_held, self._terms(), [one.target_id for one in taken.links.values()], self.mapping.fields
+            )
             with calling(self.spec.source.connection):
                 wanted = self._wanted(batch, taken)
             work = QuickDelivery(
@@ -173,7 +185,7 @@ class Lane:
                 ),
             )
             with calling(self.spec.target.connection):
-                work.run(wanted)
+                work.run(wanted, held.result())
         except (NotUsualError, NotPlain):
             return None
         finally:
@@ -197,16 +209,25 @@ class Lane:
         known = {key: Observed.of((key, *row)) for key, row in taken.known.items() if row is not None}
         told = {key: self.watched.overlaid(known.get(key), list(events)) for key, events in batch.events.items()}
         laid = {key: one for key, one in told.items() if one is not None}
-        read = self.watched.read_back([key for key in told if key not in laid])
-        wanted = self._mapped([laid[key] if key in laid else read[key] for key in told])
-        if self.spec.dedupe is not None or laid:
-            dedupe = [row["_dedupe_key"] for row in wanted.rows if row["_dedupe_key"] is not None]
-            changed = [one for key, one in laid.items() if one != known[key]]
-            was = {key: row[6] for key, row in taken.known.items() if row is not None}
-            if len(set(dedupe)) < len(dedupe) or not self.watched.keep_overlaid(
-                changed, was, self.spec.name, batch.keys, dedupe
-            ):
+        asked = [key for key in told if key not in laid]
+        read, read_at = self.watched.look(asked)
+        try:
+            if len(read) < len(asked):
                 raise NotUsualError
+            wanted = self._mapped([laid[key] if key in laid else read[key] for key in told])
+            dedupe = [row["_dedupe_key"] for row in wanted.rows if row["_dedupe_key"] is not None]
+            if len(set(dedupe)) < len(dedupe):
+                raise NotUsualError
+        except (NotUsualError, NotPlain):
+            self.watched.keep(asked, read, read_at)  # so that the general way need not read again
+            raise
+        changed = [one for key, one in laid.items() if one != known[key]]
+        was = {key: row[6] for key, row in taken.known.items() if row is not None}
+        rows = list(read.values())
+        if (rows or changed or self.spec.dedupe is not None) and not self.watched.keep_usual(
+            rows, changed, was, self.spec.name, batch.keys, dedupe
+        ):
+            raise NotUsualError
         return wanted
 
     def _mapped(self, records: Sequence[Observed]) -> Wanted:

@@ -121,30 +121,31 @@ class Watched:
         asked = [key for key in events if key not in done]
         return done | self.read_back(asked)
 
-    def keep_overlaid(
-        self, records: Sequence[Observed], was: Mapping[str, str], sync: str, keys: Sequence[str], dedupe: Sequence[str]
+    def keep_usual(
+        self,
+        read: Sequence[Observed],
+        laid: Sequence[Observed],
+        was: Mapping[str, str],
+        sync: str,
+        keys: Sequence[str],
+        dedupe: Sequence[str],
     ) -> bool:
-        """Stores known records over which events were laid; False when that is not all there is to do.
+        """Stores records read and records over which events were laid; False when that is not all there is to do.
 
-        `was`: the version (`xmin`) of the row that each was laid over. Not all: a row changed meanwhile, or another
-        record shares a dedupe key of the sync with one of `keys`, whose keys now are `dedupe`.
+        `was`: the version (`xmin`) of the row that each was laid over. Not all: something newer is known meanwhile, or
+        another record shares a dedupe key of the sync with one of `keys`, whose keys now are `dedupe`.
         """
-        row = self.database.statement(
-            _OVERLAY,
-            {
-                "connection": self.connection,
-                "stream": self.stream.name,
-                "keys": [one.key for one in records],
-                "rows": [orjson.dumps(one.values).decode() for one in records],
-                "cursors": [one.cursor for one in records],
-                "field_times": [orjson.dumps(one.field_times).decode() for one in records],
-                "was": [was[one.key] for one in records],
-                "sync": sync,
-                "all": list(keys),
-                "dedupe_keys": list(dedupe),
-            },
-        )
-        return row is not None and row[1] == len(records) and not row[2]
+        told = {
+            "connection": self.connection, "stream": self.stream.name, "sync": sync, "all": list(keys),
+            "keys": [one.key for one in laid], "rows": [orjson.dumps(one.values).decode() for one in laid],
+            "cursors": [one.cursor for one in laid], "was": [was[one.key] for one in laid],
+            "field_times": [orjson.dumps(one.field_times).decode() for one in laid], "dedupe_keys": list(dedupe),
+        }  # fmt: skip
+        with self.database.reading() as connection, connection.pipeline():
+            kept = connection.execute(_KEEP, self._told_of(read)) if read else None
+            row = connection.execute(_OVERLAY, told).fetchone()
+            beaten = kept is not None and len(kept.fetchall()) < len(read)
+        return not beaten and row is not None and row[1] == len(laid) and not row[2]
 
     def newest(self, keys: Sequence[str]) -> dict[str, Observed]:
         """The state of records without an event of their own: as last observed, else read back."""
@@ -157,9 +158,17 @@ class Watched:
         """Reads these records by id; one that is not there is deleted."""
         if not keys:
             return {}
+        return self.keep(keys, *self.look(keys))
+
+    def look(self, keys: Sequence[str]) -> tuple[dict[str, Observed], int]:
+        """The records of these ids that there are, and when they were read; nothing is stored yet."""
         read_at = micros(dt.datetime.now(dt.UTC))
-        found = self.connector.get(self.stream.name, list(keys), self._asked())
-        rows = {one.key: one for one in self._rows(found, read_at)}
+        found = self.connector.get(self.stream.name, list(keys), self._asked()) if keys else None
+        return {one.key: one for one in self._rows(found, read_at)} if found is not None else {}, read_at
+
+    def keep(self, keys: Sequence[str], found: Mapping[str, Observed], read_at: int) -> dict[str, Observed]:
+        """Stores what `look` found of these records; the newest state of each, which may be another's by now."""
+        rows = dict(found)
         missing = [key for key in keys if key not in rows]
         if not missing:
             with self.database.reading() as connection:  # one trip
@@ -258,21 +267,20 @@ class Watched:
         """Stores records; the keys of those of which nothing newer was known."""
         if not records:
             return set()
-        kept = connection.execute(
-            _KEEP,
-            {
-                "connection": self.connection,
-                "stream": self.stream.name,
-                "keys": [one.key for one in records],
-                "rows": [orjson.dumps(one.values).decode() for one in records],
-                "deleted": [one.deleted for one in records],
-                "cursors": [one.cursor for one in records],
-                "read_ats": [one.read_at for one in records],
-                "read_cursors": [one.read_cursor for one in records],
-                "field_times": [orjson.dumps(one.field_times).decode() for one in records],
-            },
-        ).fetchall()
-        return {str(row[0]) for row in kept}
+        return {str(row[0]) for row in connection.execute(_KEEP, self._told_of(records)).fetchall()}
+
+    def _told_of(self, records: Sequence[Observed]) -> dict[str, Any]:
+        return {
+            "connection": self.connection,
+            "stream": self.stream.name,
+            "keys": [one.key for one in records],
+            "rows": [orjson.dumps(one.values).decode() for one in records],
+            "deleted": [one.deleted for one in records],
+            "cursors": [one.cursor for one in records],
+            "read_ats": [one.read_at for one in records],
+            "read_cursors": [one.read_cursor for one in records],
+            "field_times": [orjson.dumps(one.field_times).decode() for one in records],
+        }
 
 
 def _gone(key: str, known: Observed | None, read_at: int) -> Observed:

@@ -26,6 +26,7 @@ from sync_platform.engine.known_values import known_values
 from sync_platform.engine.rowwise import RowwiseDelivery
 from sync_platform.ledger.settle import settle, settled_frame
 from sync_platform.model import CURSOR, KEY, READ_AT, Op, Status
+from sync_platform.realtime.circuit import calling
 from sync_platform.realtime.queue import finish
 from sync_platform.realtime.settling import settle_usual, usual
 
@@ -112,20 +113,22 @@ class QuickDelivery:
     closed: bool = False  # everything is settled and the claims are released
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def run(self, wanted: Wanted) -> None:
-        """Writes what differs and settles everything. Raises NotUsualError before it has written anything."""
+    def run(self, wanted: Wanted, held: Sequence[pa.Table]) -> None:
+        """Writes what differs and settles everything. Raises NotUsualError before it has written anything.
+
+        `held`: what `target_held` read of the records that these are linked to.
+        """
         self._refuse_superseded(wanted)
-        changes = self._changes(wanted)
+        changes = self._changes(wanted, held)
         updates = [row for row in changes if row["_op"] == Op.UPDATE]
         skips = [row for row in changes if row["_op"] == Op.SKIP]
         self.unchanged = len(skips)
         members = {row[KEY]: row["_dedupe_key"] for row in wanted.rows} if self.terms.spec.dedupe else {}
         idle = [_relinked(row) for row in skips if row["_relink"]]
         unchanged: dict[str, tuple[str, str | None]] = {row[KEY]: ("unchanged", None) for row in skips}
-        batches = self._batches(updates)
+        batches = _batches(updates, self.terms.stream.batch_size)
         if len(batches) > 1:
-            for _ in self._each(self._sent_and_settled, batches):
-                pass
+            _each(self._sent_and_settled, batches)
         elif batches:
             sent = self._sent(batches[0])
             if usual(sent):
@@ -137,17 +140,6 @@ class QuickDelivery:
         if not self.closed:
             self._settle(idle, unchanged, members, self.taken.claims)
             self.closed = True
-
-    def _batches(self, rows: Sequence[_Item]) -> list[Sequence[_Item]]:
-        size = self.terms.stream.batch_size
-        return [rows[start : start + size] for start in range(0, len(rows), size)]
-
-    def _each(self, work: Callable[[Sequence[_Item]], _Answer], batches: Sequence[Sequence[_Item]]) -> list[_Answer]:
-        """The answers to a call per batch, several at a time: a vendor's calls per second want more than one caller."""
-        if len(batches) == 1:
-            return [work(batches[0])]
-        with ThreadPoolExecutor(CALLS, thread_name_prefix="calls") as pool:
-            return [one.result() for one in [pool.submit(work, batch) for batch in batches]]
 
     def _sent(self, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         delivery = RowwiseDelivery(
@@ -172,20 +164,18 @@ class QuickDelivery:
             if (link.cursor, link.read_at or 0) > (row[CURSOR], row[READ_AT] or 0):
                 raise NotUsualError
 
-    def _changes(self, wanted: Wanted) -> list[dict[str, Any]]:
+    def _changes(self, wanted: Wanted, held: Sequence[pa.Table]) -> list[dict[str, Any]]:
         fields, links = list(wanted.types), self.taken.links
-        ids = [links[row[KEY]].target_id for row in wanted.rows]
-        here: dict[str, dict[str, Any]] = {}
-        for found in self._each(lambda some: self._current(some, wanted.types), self._batches(ids)):
-            here |= found
+        here = {key: row for table in held for key, row in self._current(table, wanted.types).items()}
+        if any(links[row[KEY]].target_id not in here for row in wanted.rows):
+            raise NotUsualError
         return [
             change_of(row, here[links[row[KEY]].target_id], links[row[KEY]], fields, hashed, self.rules)
             for row, hashed in zip(wanted.rows, wanted.hashes, strict=True)
         ]
 
-    def _current(self, ids: Sequence[str], types: Mapping[str, pl.DataType]) -> dict[str, dict[str, Any]]:
-        """What the target holds, by id; NotUsualError when a record is gone or a type is not as wanted."""
-        found = self.terms.connector.get(self.terms.stream.name, ids, list(types))
+    def _current(self, found: pa.Table, types: Mapping[str, pl.DataType]) -> dict[str, dict[str, Any]]:
+        """What the target holds, by id; NotUsualError when a type is not as wanted."""
         if len(self.terms.stream.key) != 1:
             raise NotUsualError
         key = self.terms.stream.key[0]
@@ -194,10 +184,7 @@ class QuickDelivery:
             raise NotUsualError
         if any(name not in schema or not comparable(kind, _in_frames(schema[name])) for name, kind in types.items()):
             raise NotUsualError
-        here = {str(row[key]): row for row in found.to_pylist()}
-        if any(one not in here for one in ids):
-            raise NotUsualError
-        return here
+        return {str(row[key]): row for row in found.to_pylist()}
 
     # -- what is settled -------------------------------------------------------------------------
 
@@ -233,6 +220,25 @@ class QuickDelivery:
         with self._lock:
             self.settled.append(frame)
             self.again |= again
+
+
+def target_held(terms: Terms, ids: Sequence[str], fields: Sequence[str]) -> list[pa.Table]:
+    """What the target holds of these records, in as many calls as it needs; names the target when it is away."""
+    with calling(terms.spec.target.connection):
+        batches = _batches(ids, terms.stream.batch_size)
+        return _each(lambda some: terms.connector.get(terms.stream.name, some, fields), batches)
+
+
+def _batches(rows: Sequence[_Item], size: int) -> list[Sequence[_Item]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def _each(work: Callable[[Sequence[_Item]], _Answer], batches: Sequence[Sequence[_Item]]) -> list[_Answer]:
+    """The answers to a call per batch, several at a time: a vendor's calls per second want more than one caller."""
+    if len(batches) == 1:
+        return [work(batches[0])]
+    with ThreadPoolExecutor(CALLS, thread_name_prefix="calls") as pool:
+        return [one.result() for one in [pool.submit(work, batch) for batch in batches]]
 
 
 def _relinked(row: Mapping[str, Any]) -> dict[str, Any]:

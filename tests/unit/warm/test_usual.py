@@ -135,10 +135,10 @@ def test_a_record_that_changed_since_it_was_read_is_not_overlaid(office: Office)
     seen = Observed.of((key, *row))
     laid = replace(seen, values={**seen.values, "Name": "laid over"})
     office.rows("UPDATE sync.observed SET field_times = '{\"Email\": 7}' RETURNING 1")
-    assert not watched.keep_overlaid([laid], {key: version}, "leads", [key], [])
+    assert not watched.keep_usual([], [laid], {key: version}, "leads", [key], [])
     [(_, version, *row)] = office.rows(f"{WATCHED} FROM sync.observed")
     assert Observed.of((key, *row)).values["Name"] == "Ada"
-    assert watched.keep_overlaid([laid], {key: version}, "leads", [key], [])
+    assert watched.keep_usual([], [laid], {key: version}, "leads", [key], [])
     [(_, _, *row)] = office.rows(f"{WATCHED} FROM sync.observed")
     assert Observed.of((key, *row)).values["Name"] == "laid over"
 
