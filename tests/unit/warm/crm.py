@@ -73,7 +73,8 @@ class Crm(Connector):
             self._away[0] -= 1
             raise TransientError("crm: nobody answers")
         self._reads.append(list(ids))
-        return self._table([self._rows[one] for one in ids if one in self._rows])
+        found = self._table([self._rows[one] for one in ids if one in self._rows])
+        return found.select([name for name in found.column_names if name in {"Id", *fields}])
 
     def find(self, stream: str, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:
         """The leads with one of these values."""
