@@ -277,6 +277,21 @@ class SyncAttributes(Strict):
             raise WrongKeyError("matching reads the whole target; write compare: target", ("compare",), self.compare)
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _target_is_not_filtered(cls, data: Any) -> Any:
+        """Which records take part is said at the source; whoever says it at the target meant something."""
+        target = data.get("target") if isinstance(data, dict) else None
+        for name in ("filter", "on_leave", "timezone"):
+            if isinstance(target, dict) and name in target:
+                raise WrongKeyError(
+                    f"a target has no {name}, the source chooses which records take part; write it under source",
+                    ("target", name),
+                    target[name],
+                )
+        return data
+
+    @model_validator(mode="after")
     def _direction_fits(self) -> SyncAttributes:
         if self.direction == "one_way":
             for name in ("back", "conflicts", "on_delete"):
@@ -284,18 +299,23 @@ class SyncAttributes(Strict):
                     raise WrongKeyError("only a two-way sync has it; add direction: two_way", (name,), None)
             return self
         unfit: tuple[tuple[str, bool, str], ...] = (
-            ("mode", self.mode != "upsert", "a two-way sync keeps both sides equal: leave mode out"),
-            ("dedupe", self.dedupe is not None, "a two-way sync links one record to one: mend duplicates first"),
-            ("compare", self.compare == "links", "a two-way sync reads its target: leave compare out"),
-            ("on_target_delete", self.on_target_delete != "recreate", "write on_delete: {target: ...} instead"),
-        )
+            ("mode", self.mode != "upsert", "a two-way sync keeps both sides equal; leave mode out"),
+            ("dedupe", self.dedupe is not None, "a two-way sync links one record to one; leave dedupe out and merge "
+             "duplicates in the source"),
+            ("compare", self.compare == "links", "a two-way sync reads its target; leave compare out"),
+            ("on_target_delete", self.on_target_delete != "recreate", "a two-way sync says it for both sides; write "
+             "on_delete: {target: ...} instead"),
+        )  # fmt: skip
         for name, wrong, message in unfit:
             if wrong:
-                raise WrongKeyError(message, (name,), getattr(self, name))
+                value = getattr(self, name)
+                raise WrongKeyError(message, (name,), value if isinstance(value, str) else None)
         if self.source.on_leave != "keep":
-            raise WrongKeyError("a two-way sync keeps what leaves its filter", ("source", "on_leave"), None)
+            message = "a two-way sync leaves alone on both sides what leaves its filter; leave on_leave out"
+            raise WrongKeyError(message, ("source", "on_leave"), self.source.on_leave)
         if (self.source.connection, self.source.object) == (self.target.connection, self.target.object):
-            raise WrongKeyError("source and target are the same object", ("target", "object"), self.target.object)
+            message = "source and target are the same object; name another object"
+            raise WrongKeyError(message, ("target", "object"), self.target.object)
         return self
 
     def _two_way(self) -> TwoWay | None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sync_platform.connectors.connector import Connector
     from sync_platform.engine.desired import Prepared
     from sync_platform.engine.spec import SyncSpec
+    from sync_platform.matching.classes import Known
     from sync_platform.session import Session
 
 FIRST_SYNC = "first sync"
@@ -64,6 +65,7 @@ class Target:
     linked: bool
     vacant: bool  # it holds no record at all, so that nothing is looked up
     left: set[str]
+    known: Known | None = None  # the staged records with the forms in which they are compared
 
     def rows(self, desired: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
         """The target records these desired rows may be: `_target_id`, mapped and match fields."""
