@@ -56,7 +56,7 @@ class Foreseen:
         ends = self.merged_away(side, list(merged))
         links = self._other_ends(side, [*ends, *ends.values()])
         said = []
-        for loser in [one for one in ends if one in links]:
+        for loser in [one for one in merged if one in ends and one in links]:
             row, taken = touched(side, loser, ends[loser], links)
             if not taken:
                 before = [first for first, last in self._moved[side].items() if last == loser]

@@ -53,7 +53,10 @@ def merges_of(session: Session, place: Endpoint, gone: Sequence[str]) -> dict[st
 def follow(
     session: Session, spec: SyncSpec, side: Side, merged: Mapping[str, str], plan_id: str, *, lane: str = "batch"
 ) -> list[str]:
-    """Remembers merges and moves the links of the losers; returns a sentence for each link that was touched."""
+    """Remembers merges and moves the links of the losers; returns a sentence for each link that was touched.
+
+    Of several losers of one survivor the first one's link follows, as a vendor lists the record people merged into first.
+    """
     if not merged:
         return []
     place = spec.source if side == "source" else spec.target
@@ -64,7 +67,7 @@ def follow(
     with session.database.connection() as connection:
         links = _links(connection, spec, side, [*ends, *ends.values()])
         rows = []
-        for loser in [one for one in ends if one in links]:
+        for loser in [one for one in merged if one in ends and one in links]:
             row, taken = touched(side, loser, ends[loser], links)
             if not taken:
                 _move(connection, spec, side, loser, ends[loser])

@@ -140,3 +140,19 @@ def ledger(couple: Couple) -> dict[str, list[tuple[object, ...]]]:
     """What is known of records, whoever they are linked to."""
     tables = ("links", "outcomes", "merged_records", "held", "conflicts", "dead_letters", "positions")
     return {name: couple.rows(f"SELECT * FROM sync.{name} ORDER BY 1, 2, 3") for name in tables}
+
+
+def test_of_several_losers_the_link_follows_that_the_plan_named(couple_of: Make) -> None:
+    couple = couple_of(a_two_way_sync(EAGER))
+    keys = [couple.crm.put(Email=f"{name}@x.org", Name=name) for name in ("zoe", "amy", "bob")]
+    couple.run()
+    links = couple.links()
+    survivor = couple.hub.put(email="zoe@x.org", name="zoe")
+    for key in (keys[2], keys[0], keys[1]):
+        couple.hub.merge(survivor, links[key])
+    planned = couple.planned()
+    couple.deliver(planned.plan_id)
+    [moved] = [key for key, target in couple.links().items() if target == survivor]
+    [told] = {text for text in couple.said if "follows" in text}
+    assert f"its link to {moved} follows" in told, "the plan said so"
+    assert couple.silent()
