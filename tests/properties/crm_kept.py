@@ -110,6 +110,7 @@ class CrmKept:
         self.desk.work()
 
     def passes(self, seconds: float) -> None:
+        self._arrive()  # no request is under way for as long as the clock jumps
         self.control.post("clock", {"advance_seconds": seconds})
         self._arrive()
 

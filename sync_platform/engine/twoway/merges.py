@@ -55,7 +55,7 @@ def follow(
 ) -> list[str]:
     """Remembers merges and moves the links of the losers; returns a sentence for each link that was touched.
 
-    Of several losers of one survivor the first one's link follows, as a vendor lists the record people merged into first.
+    Of several losers of one survivor the first one's link follows: vendors list first the record people merged into.
     """
     if not merged:
         return []

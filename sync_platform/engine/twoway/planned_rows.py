@@ -66,8 +66,8 @@ class PlannedRows:
         on, met = self._on(kind), Counter[tuple[str, ...]]()
         columns = ["_op", "_target_id", *(f"new:{name}" for name in on)]
         for part in self.files.chosen(kind, _MADE, *columns):
-            told = (match_values(row, on) for row in part.iter_rows(named=True))
-            met.update(values for values in told if values is not None and _hash(values) in suspects)
+            made = (match_values(row, on) for row in part.iter_rows(named=True))
+            met.update(values for values in made if values is not None and _hash(values) in suspects)
         for number, part in enumerate(self.files.parts(kind)):
             told = [match_values(row, on) for row in part.select(columns).iter_rows(named=True)]
             twice = pl.Series([values is not None and met[values] > 1 for values in told], dtype=pl.Boolean)

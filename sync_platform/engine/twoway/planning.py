@@ -12,7 +12,7 @@ import polars as pl
 from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import target_rows
 from sync_platform.engine.matching import match
-from sync_platform.engine.planning import Planned, guard_of
+from sync_platform.engine.planning import Planned, guard_of, same_match_values
 from sync_platform.engine.twoway.changes import Decided, Deciding, Met, Row
 from sync_platform.engine.twoway.foreseen import Foreseen
 from sync_platform.engine.twoway.holding import HELD_FIRST, Holding
@@ -48,11 +48,11 @@ def plan_both(session: Session, spec: SyncSpec, prepared: Prepared, *, at_once: 
         target = StagedSide.open(con, session.database, spec.target, "target")
         found = pairing_of(session, spec, source.schema, target.schema)
         foreseen = Foreseen.read(session, spec, files)
-        planner = Planner(session=session, spec=spec, pairing=found, target=target, foreseen=foreseen)
+        planner = Planner(session=session, spec=spec, pairing=found, target=target, foreseen=foreseen, files=files)
         folded = set(planner.deciding.rule.target.folded)
         place = Holding(session, spec, folded, con, foreseen=foreseen, alike=Noted(con, "alike"))
         changes = PlannedRows(files=files, pairing=found, match=spec.match)
-        for decided in planner.decided(files, at_once):
+        for decided in planner.decided(at_once):
             changes.write(decided, place)
         changes.finish(place)
     foreseen.write(files)
@@ -70,19 +70,29 @@ class Planner:
     pairing: Pairing
     target: StagedSide
     foreseen: Foreseen
+    files: PlanFiles
 
     def __post_init__(self) -> None:
         self.matched = Noted(self.target.con, "matched")  # target records that a source record of this plan is
 
-    def decided(self, files: PlanFiles, at_once: int) -> Iterator[Decided]:
+    @cached_property
+    def rivals(self) -> dict[str, list[str]]:
+        """Unlinked source records of the whole plan that share their match values: each with the others."""
+        folded = self.deciding.rule.target.folded
+        groups = same_match_values(self.target.con, self.files, self.spec, folded)
+        linked = self.foreseen.links([key for group in groups for key in group])
+        loose = [[key for key in group if key not in linked] for group in groups]
+        return {key: [one for one in group if one != key] for group in loose if len(group) > 1 for key in group}
+
+    def decided(self, at_once: int) -> Iterator[Decided]:
         """The rows for everything a plan's first half found, for so many records at a time."""
-        for path in files.paths("desired"):
-            refused = files.beside("refused", path)
+        for path in self.files.paths("desired"):
+            refused = self.files.beside("refused", path)
             reasons = {} if refused is None else {one[KEY]: one for one in refused.iter_rows(named=True)}
             for some in pl.read_parquet(path).iter_slices(at_once):
                 yield self.records(some, reasons)
         for kind, decide in (("fresh", self.fresh), ("left", self.left)):
-            for part in files.parts(kind):
+            for part in self.files.parts(kind):
                 for some in part.iter_slices(at_once):
                     yield decide(some)
 
@@ -161,7 +171,7 @@ class Planner:
         free = self.target.having(on[0], loose[on[0]].cast(pl.String).to_list())
         ids = free[KEY].to_list()
         lost = self.foreseen.merged_away("target", ids)
-        taken = {*self.foreseen.partners(ids), *lost, *self.matched.among(ids)}
+        taken = {*self.foreseen.partners(ids), *lost}
         free = free.filter(~pl.col(KEY).is_in(list(taken)))
         named = free.rename({KEY: "_target_id"}).drop(DELETED)
         folded = frozenset(self.deciding.rule.target.folded)
@@ -169,8 +179,11 @@ class Planner:
         answers: dict[str, tuple[str | None, str]] = {}
         known: set[str] = set()
         for row in found.select(KEY, "_target_id", "_matched", "_candidates", "_rivals").iter_rows(named=True):
+            ids = [row["_target_id"]] if row["_target_id"] else list(row["_candidates"])
+            known.update(ids)
+            if ids and row[KEY] in self.rivals:  # whichever slices they are in
+                row |= {"_target_id": None, "_matched": "ambiguous", "_candidates": ids, "_rivals": self.rivals[row[KEY]]}
             answers[row[KEY]] = (row["_target_id"], doubt_of(row))
-            known |= {*([row["_target_id"]] if row["_target_id"] else []), *row["_candidates"]}
         self.matched.add(dict.fromkeys(known, ""))
         return answers, {row[KEY]: row for row in free.iter_rows(named=True)}
 

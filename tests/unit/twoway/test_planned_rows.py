@@ -79,6 +79,8 @@ def test_what_is_decided_in_slices_is_what_is_decided_at_once(couple: Couple) ->
         couple.hub.put(email=f"p{n}@x.org", phone=str(n))
     couple.crm.put(Email="p0@x.org", Name="again")  # two creates share an e-mail, far from each other
     couple.hub.put(email="p17@x.org")
+    couple.crm.put(Email="P8@x.org", Name="twin")  # two records claim one, and one may be two
+    couple.hub.put(email="p9@x.org")
     couple.stage()
     whole = planned(couple, 1_000)
     assert {(one["side"], one["op"]) for one in whole} == {
