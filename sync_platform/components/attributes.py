@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from sync_platform.components.fitting import WrongKeyError, refuse_filtered_target, refuse_unfit
 from sync_platform.engine.spec import (
     Constant,
     Dedupe,
@@ -25,14 +26,6 @@ from sync_platform.engine.spec import (
     TwoWay,
     ValueMap,
 )
-
-
-class WrongKeyError(ValueError):
-    """What a check of several keys found, with the path of the key that is to blame and its value."""
-
-    def __init__(self, message: str, path: tuple[str, ...], value: object) -> None:
-        super().__init__(message)
-        self.path, self.value = path, value
 
 
 class Strict(BaseModel):
@@ -280,42 +273,12 @@ class SyncAttributes(Strict):
     @model_validator(mode="before")
     @classmethod
     def _target_is_not_filtered(cls, data: Any) -> Any:
-        """Which records take part is said at the source; whoever says it at the target meant something."""
-        target = data.get("target") if isinstance(data, dict) else None
-        for name in ("filter", "on_leave", "timezone"):
-            if isinstance(target, dict) and name in target:
-                raise WrongKeyError(
-                    f"a target has no {name}, the source chooses which records take part; write it under source",
-                    ("target", name),
-                    target[name],
-                )
+        refuse_filtered_target(data)
         return data
 
     @model_validator(mode="after")
     def _direction_fits(self) -> SyncAttributes:
-        if self.direction == "one_way":
-            for name in ("back", "conflicts", "on_delete"):
-                if name in self.model_fields_set:
-                    raise WrongKeyError("only a two-way sync has it; add direction: two_way", (name,), None)
-            return self
-        unfit: tuple[tuple[str, bool, str], ...] = (
-            ("mode", self.mode != "upsert", "a two-way sync keeps both sides equal; leave mode out"),
-            ("dedupe", self.dedupe is not None, "a two-way sync links one record to one; leave dedupe out and merge "
-             "duplicates in the source"),
-            ("compare", self.compare == "links", "a two-way sync reads its target; leave compare out"),
-            ("on_target_delete", self.on_target_delete != "recreate", "a two-way sync says it for both sides; write "
-             "on_delete: {target: ...} instead"),
-        )  # fmt: skip
-        for name, wrong, message in unfit:
-            if wrong:
-                value = getattr(self, name)
-                raise WrongKeyError(message, (name,), value if isinstance(value, str) else None)
-        if self.source.on_leave != "keep":
-            message = "a two-way sync leaves alone on both sides what leaves its filter; leave on_leave out"
-            raise WrongKeyError(message, ("source", "on_leave"), self.source.on_leave)
-        if (self.source.connection, self.source.object) == (self.target.connection, self.target.object):
-            message = "source and target are the same object; name another object"
-            raise WrongKeyError(message, ("target", "object"), self.target.object)
+        refuse_unfit(self)
         return self
 
     def _two_way(self) -> TwoWay | None:

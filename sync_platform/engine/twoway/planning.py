@@ -182,7 +182,8 @@ class Planner:
             ids = [row["_target_id"]] if row["_target_id"] else list(row["_candidates"])
             known.update(ids)
             if ids and row[KEY] in self.rivals:  # whichever slices they are in
-                row |= {"_target_id": None, "_matched": "ambiguous", "_candidates": ids, "_rivals": self.rivals[row[KEY]]}
+                row |= {"_target_id": None, "_matched": "ambiguous", "_candidates": ids}
+                row["_rivals"] = self.rivals[row[KEY]]
             answers[row[KEY]] = (row["_target_id"], doubt_of(row))
         self.matched.add(dict.fromkeys(known, ""))
         return answers, {row[KEY]: row for row in free.iter_rows(named=True)}
