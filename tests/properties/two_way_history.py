@@ -85,6 +85,7 @@ class Person:
     edits: dict[str, dict[Side, str | None]] = field(default_factory=dict)
     removed: set[Side] = field(default_factory=set)
     merged: bool = False
+    settled: bool = False  # we may have agreed on some of the edits already
 
 
 def forget(database: Database) -> None:
@@ -130,7 +131,8 @@ class History(RuleBasedStateMachine):
         self.steps += 1
 
     def _alive(self, number: int, side: Side) -> Person | None:
-        people = [one for one in self.people if side in one.ids and side not in one.removed and not one.merged]
+        alive = [one for one in self.people if side in one.ids and side not in one.removed and not one.merged]
+        people = [one for one in alive if not (one.removed and one.settled)]  # else it may be gone on this side, too
         return people[number % len(people)] if people else None
 
     @rule(side=sides)
@@ -172,15 +174,23 @@ class History(RuleBasedStateMachine):
 
     @rule()
     def work(self) -> None:
+        self._may_settle()
         self.kept.work()
 
     @rule()
     def time_passes(self) -> None:
+        self._may_settle()
         self.kept.passes(PASSING)
         self.kept.work()
 
+    def _may_settle(self) -> None:
+        """What we do before everything is at rest may settle edits that deletions come after, and deletions."""
+        for person in self.people:
+            person.settled |= bool(person.edits or person.removed)
+
     @rule(side=sides, when=st.sampled_from(["before", "after"]))
     def run_that_dies(self, side: Side, when: str) -> None:
+        self._may_settle()
         self.kept.die(side, when)
         try:
             self.kept.run()
@@ -212,19 +222,26 @@ class History(RuleBasedStateMachine):
                 self._check_alive(person, links, back, held)
 
     def _check_removed(self, person: Person, links: dict[str, str], back: dict[str, str], held: Any) -> None:
-        """Gone from both sides, unless it was edited where it was not deleted: then it lives on both again."""
+        """Gone from both sides, unless it was edited where it was not deleted: then it lives on both again.
+
+        What was typed is no edit when it is what was there, or when both sides had agreed on it before the deletion.
+        """
         left: list[Side] = [side for side in SIDES if side not in person.removed]
         edited = [side for side in left if any(side in edits for edits in person.edits.values())]
-        if not edited:
-            for side, key in person.ids.items():
-                assert key not in held[side], f"{side} {key} was deleted on the other side and lives"
+        gone = all(key not in held[side] for side, key in person.ids.items())
+        if gone and not (edited and self._surely_edited(person, edited[0])):
             self.people.remove(person)
             return
+        assert edited, f"{person.ids} was deleted on one side and lives"
         person.ids = {edited[0]: person.ids[edited[0]]}
         for name, edits in person.edits.items():
             person.edits[name] = {side: value for side, value in edits.items() if side == edited[0]}
         person.removed.clear()
         self._check_alive(person, links, back, held)
+
+    def _surely_edited(self, person: Person, side: Side) -> bool:
+        told = [(edits[side], person.agreed[name]) for name, edits in person.edits.items() if side in edits]
+        return not person.settled and any(not _same(value, before) for value, before in told)
 
     def _check_alive(self, person: Person, links: dict[str, str], back: dict[str, str], held: Any) -> None:
         crm = person.ids.get("crm") or back.get(person.ids["hub"])
@@ -240,6 +257,7 @@ class History(RuleBasedStateMachine):
             person.agreed[name] = ours[name] or None
         person.ids = {"crm": crm, "hub": hub}
         person.edits.clear()
+        person.settled = False
 
     def teardown(self) -> None:
         """At rest, then silence: a minute of events, every record stirred on both sides, and two runs write nothing."""
