@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from sync_platform.components.fitting import WrongKeyError, refuse_filtered_target, refuse_unfit
 from sync_platform.engine.spec import (
     Constant,
     Dedupe,
@@ -25,14 +26,6 @@ from sync_platform.engine.spec import (
     TwoWay,
     ValueMap,
 )
-
-
-class WrongKeyError(ValueError):
-    """What a check of several keys found, with the path of the key that is to blame and its value."""
-
-    def __init__(self, message: str, path: tuple[str, ...], value: object) -> None:
-        super().__init__(message)
-        self.path, self.value = path, value
 
 
 class Strict(BaseModel):
@@ -277,25 +270,15 @@ class SyncAttributes(Strict):
             raise WrongKeyError("matching reads the whole target; write compare: target", ("compare",), self.compare)
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _target_is_not_filtered(cls, data: Any) -> Any:
+        refuse_filtered_target(data)
+        return data
+
+    @model_validator(mode="after")
     def _direction_fits(self) -> SyncAttributes:
-        if self.direction == "one_way":
-            for name in ("back", "conflicts", "on_delete"):
-                if name in self.model_fields_set:
-                    raise WrongKeyError("only a two-way sync has it; add direction: two_way", (name,), None)
-            return self
-        unfit: tuple[tuple[str, bool, str], ...] = (
-            ("mode", self.mode != "upsert", "a two-way sync keeps both sides equal: leave mode out"),
-            ("dedupe", self.dedupe is not None, "a two-way sync links one record to one: mend duplicates first"),
-            ("compare", self.compare == "links", "a two-way sync reads its target: leave compare out"),
-            ("on_target_delete", self.on_target_delete != "recreate", "write on_delete: {target: ...} instead"),
-        )
-        for name, wrong, message in unfit:
-            if wrong:
-                raise WrongKeyError(message, (name,), getattr(self, name))
-        if self.source.on_leave != "keep":
-            raise WrongKeyError("a two-way sync keeps what leaves its filter", ("source", "on_leave"), None)
-        if (self.source.connection, self.source.object) == (self.target.connection, self.target.object):
-            raise WrongKeyError("source and target are the same object", ("target", "object"), self.target.object)
+        refuse_unfit(self)
         return self
 
     def _two_way(self) -> TwoWay | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sync_platform.connectors.connector import Connector
     from sync_platform.engine.desired import Prepared
     from sync_platform.engine.spec import SyncSpec
+    from sync_platform.matching.classes import Known
     from sync_platform.session import Session
 
 FIRST_SYNC = "first sync"
@@ -64,6 +65,7 @@ class Target:
     linked: bool
     vacant: bool  # it holds no record at all, so that nothing is looked up
     left: set[str]
+    known: Known | None = None  # the staged records with the forms in which they are compared
 
     def rows(self, desired: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
         """The target records these desired rows may be: `_target_id`, mapped and match fields."""
@@ -196,24 +198,30 @@ def rules_of(spec: SyncSpec, target: Target) -> Rules:
 
 def _repeated(con: duckdb.DuckDBPyConnection, files: PlanFiles, spec: SyncSpec, folded: set[str]) -> pl.DataFrame:
     """The desired records that share their match values with another desired record: `_key`."""
-    empty = pl.DataFrame(schema={"_key": pl.String})
+    keys = [key for group in same_match_values(con, files, spec, folded) for key in group]
+    return pl.DataFrame({"_key": keys}, schema={"_key": pl.String})
+
+
+def same_match_values(
+    con: duckdb.DuckDBPyConnection, files: PlanFiles, spec: SyncSpec, folded: Collection[str]
+) -> list[list[str]]:
+    """The keys of a plan's desired records that share their match values, a list for each such group."""
     paths = [str(path) for path in files.paths("desired")]
     if not spec.match or not paths or _surely_single(paths, spec.match, folded):
-        return empty
+        return []
     texts = {name: f'trim(CAST("{name}" AS VARCHAR))' for name in spec.match}
     values = ", ".join(f"lower({text})" if name in folded else text for name, text in texts.items())
     known = " AND ".join(f'"{name}" IS NOT NULL' for name in spec.match)
-    return con.execute(
-        f"WITH wanted AS (SELECT _key, ROW({values}) AS v FROM read_parquet($1) WHERE {known}), "
-        "twice AS (SELECT v FROM wanted GROUP BY v HAVING count(*) > 1) "
-        "SELECT _key FROM wanted WHERE v IN (SELECT v FROM twice)",
+    found = con.execute(
+        f"SELECT list(_key ORDER BY _key) FROM read_parquet($1) WHERE {known} GROUP BY {values} HAVING count(*) > 1",
         [paths],
-    ).pl()
+    ).fetchall()
+    return [row[0] for row in found]
 
 
-def _surely_single(paths: Sequence[str], match: Sequence[str], folded: set[str]) -> bool:
+def _surely_single(paths: Sequence[str], match: Sequence[str], folded: Collection[str]) -> bool:
     """Whether no two desired records share their match values: a quick look at hashes, which may miss it, never err."""
-    if folded.intersection(match):  # what is one letter to DuckDB need not be one to polars
+    if set(folded).intersection(match):  # what is one letter to DuckDB need not be one to polars
         return False
     texts = [pl.col(name).cast(pl.String).str.strip_chars() for name in match]
     frames = (pl.read_parquet(path, columns=list(match)).drop_nulls() for path in paths)

@@ -41,7 +41,7 @@ class Plan:
 
 
 class PlanFiles:
-    """The Parquet parts of one plan, by kind: desired, invalid, duplicates, left, changes (two-way: back, too)."""
+    """The Parquet parts of one plan, by kind: desired, invalid, duplicates, left, changes; two-way: back and merges."""
 
     def __init__(self, lake: Path, plan_id: str) -> None:
         self.folder = lake / "plans" / plan_id
@@ -66,6 +66,11 @@ class PlanFiles:
         for path in self.paths(kind):
             yield pl.read_parquet(path)
 
+    def beside(self, kind: str, path: Path) -> pl.DataFrame | None:
+        """The part of a kind that has the number of another one's file; None when there is none."""
+        other = path.with_name(f"{kind}-{path.stem.rpartition('-')[2]}{path.suffix}")
+        return pl.read_parquet(other) if other.exists() else None
+
     def chosen(self, kind: str, wanted: pl.Expr, *columns: str) -> Iterator[pl.DataFrame]:
         """The rows of each part that a predicate chooses, where there are any; all columns, or only these."""
         for path in self.paths(kind):
@@ -75,9 +80,9 @@ class PlanFiles:
                 yield found
 
     def digest(self) -> str:
-        """A digest over the bytes of every part with changes, of either side."""
+        """A digest over the bytes of every part that a delivery acts on."""
         total = hashlib.sha256()
-        for path in [*self.paths("changes"), *self.paths("back")]:
+        for path in [*self.paths("changes"), *self.paths("back"), *self.paths("merges")]:
             with path.open("rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
         return total.hexdigest()

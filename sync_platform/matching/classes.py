@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 import polars as pl
@@ -44,6 +45,23 @@ class Likeness:
         return tuple(dict.fromkeys([*self.on, *(field.name for field in self.matching.fields)]))
 
 
+class Known:
+    """Records of one side with the forms in which they are compared, made once for however many comparisons."""
+
+    def __init__(self, records: pl.DataFrame, likeness: Likeness) -> None:
+        self.records, self._likeness = records, likeness
+
+    @cached_property
+    def forms(self) -> pl.DataFrame:
+        """With the forms of the compared fields (`forms.with_forms`)."""
+        return with_forms(self.records, self._likeness.matching.fields)
+
+    @cached_property
+    def keys(self) -> pl.DataFrame:
+        """With the forms of the match fields."""
+        return with_forms(self.records, fields_of(self._likeness.on))
+
+
 def classify(
     source: pl.DataFrame, target: pl.DataFrame, likeness: Likeness, rejected: pl.DataFrame | None = None
 ) -> pl.DataFrame:
@@ -52,7 +70,7 @@ def classify(
     `source` (`_key`) and `target` (`_target_id`) hold the records that are not linked, with the compared fields.
     `rejected`: pairs (`_key`, `_target_id`) that somebody said are not the same.
     """
-    keyed, scored = _scored(source, target, likeness)
+    keyed, scored = _scored(Known(source, likeness), Known(target, likeness), likeness)
     if rejected is not None and rejected.height:
         scored = scored.join(rejected.select(KEY, TARGET_ID), on=[KEY, TARGET_ID], how="anti")
     told = scored.join(keyed.with_columns(_keyed=pl.lit(True)), on=[KEY, TARGET_ID], how="left").with_columns(
@@ -74,36 +92,35 @@ def classify(
     return pl.concat([found, alone])
 
 
-def alike(source: pl.DataFrame, target: pl.DataFrame, likeness: Likeness) -> pl.DataFrame:
+def alike(source: pl.DataFrame, target: pl.DataFrame | Known, likeness: Likeness) -> pl.DataFrame:
     """Every pair that may be the same: `_key`, `_target_id`, `_score`, `_evidence`, `_contradicts`, `_agrees`."""
-    keyed, scored = _scored(source, target, likeness)
+    known = target if isinstance(target, Known) else Known(target, likeness)
+    keyed, scored = _scored(Known(source, likeness), known, likeness)
     worth = (pl.col("_score") >= likeness.matching.possible) | pl.col("_suspect")
     return pl.concat([scored.filter(worth), scored.join(keyed, on=[KEY, TARGET_ID], how="semi")]).unique(
         [KEY, TARGET_ID], maintain_order=True
     )
 
 
-def _scored(source: pl.DataFrame, target: pl.DataFrame, likeness: Likeness) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _scored(source: Known, target: Known, likeness: Likeness) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The pairs with equal match fields, and every pair worth a look with its score."""
     fields = likeness.matching.fields
-    here, there = with_forms(source, fields), with_forms(target, fields)
     keyed = _key_pairs(source, target, likeness)
-    parts = [score(keyed, here, there, fields)]
-    for pairs in candidate_pairs(here, there, fields):
-        scored = score(pairs, here, there, fields)
+    parts = [score(keyed, source.forms, target.forms, fields)]
+    for pairs in candidate_pairs(source.forms, target.forms, fields):
+        scored = score(pairs, source.forms, target.forms, fields)
         parts.append(scored.filter((pl.col("_score") >= likeness.matching.possible) | pl.col("_suspect")))
     return keyed, pl.concat(parts).unique([KEY, TARGET_ID], maintain_order=True)
 
 
-def _key_pairs(source: pl.DataFrame, target: pl.DataFrame, likeness: Likeness) -> pl.DataFrame:
+def _key_pairs(source: Known, target: Known, likeness: Likeness) -> pl.DataFrame:
     """The pairs whose match fields are equal, as they are or normalised: `_key`, `_target_id`."""
-    on = likeness.on
-    if not on or not set(on) <= set(source.columns) & set(target.columns):
+    on, sides = likeness.on, ((source, KEY), (target, TARGET_ID))
+    if not on or not set(on) <= set(source.records.columns) & set(target.records.columns):
         return pl.DataFrame(schema=_PAIR)
-    plain = [_plain(frame, on, likeness.folded, id) for frame, id in ((source, KEY), (target, TARGET_ID))]
-    fields = fields_of(on)
-    names = [f"f{number}" for number in range(len(fields))]
-    forms = [with_forms(frame, fields).select(id, *names) for frame, id in ((source, KEY), (target, TARGET_ID))]
+    plain = [_plain(side.records, on, likeness.folded, id) for side, id in sides]
+    names = [f"f{number}" for number in range(len(on))]
+    forms = [side.keys.select(id, *names) for side, id in sides]
     found = [
         one.drop_nulls().join(other.drop_nulls(), on=names).select(KEY, TARGET_ID) for one, other in (plain, forms)
     ]

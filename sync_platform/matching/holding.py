@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import duckdb
 
     from sync_platform.engine.spec import SyncSpec
+    from sync_platform.matching.classes import Known
     from sync_platform.session import Session
 
 UNDECIDED: Final = "the match plan leaves it undecided"
@@ -25,13 +26,17 @@ LATER: Final = "new: the next run compares it with the target's unlinked records
 
 
 class Compared(Protocol):
-    """The target side while a plan is made. `compare` is "live" where it is not staged and nothing can be compared."""
+    """The target side while a plan is made. `compare` is "live" where it is not staged and nothing can be compared.
+
+    `known` are the staged target records once they were read: once a plan, however many parts it has.
+    """
 
     session: Session
     spec: SyncSpec
     folded: set[str]
     compare: str
     con: Any  # of the lake
+    known: Known | None
 
 
 def with_decisions(target: Compared, changes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
@@ -150,16 +155,16 @@ def _created(fresh: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
 
 def _free_pairs(target: Compared, changes: pl.DataFrame, creates: pl.DataFrame, decided: pl.DataFrame) -> pl.DataFrame:
     """The pairs of these creates and target records that are nobody's: `_key`, `_target_id`, `_score`, `_evidence`."""
-    from sync_platform.matching.classes import Likeness, alike
+    from sync_platform.matching.classes import Known, Likeness, alike
 
     spec = target.spec
     assert spec.matching is not None
     likeness = Likeness(on=spec.match, folded=frozenset(target.folded), matching=spec.matching)
     if creates.is_empty():
         return pl.DataFrame(schema={KEY: pl.String, TARGET_ID: pl.String, "_score": pl.Float64, "_evidence": pl.String})
-    pairs = alike(
-        _side(creates, KEY, "new:", likeness.fields), staged_target(target.con, spec, likeness.fields), likeness
-    )
+    if target.known is None:
+        target.known = Known(staged_target(target.con, spec, likeness.fields), likeness)
+    pairs = alike(_side(creates, KEY, "new:", likeness.fields), target.known, likeness)
     taken = [*owners_of(target.session.database, spec, pairs[TARGET_ID].to_list())[TARGET_ID], *changes[TARGET_ID]]
     refused = decided.filter(pl.col("decision") == "reject")
     return pairs.filter(~pl.col(TARGET_ID).is_in(taken)).join(refused, on=[KEY, TARGET_ID], how="anti")

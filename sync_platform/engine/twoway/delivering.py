@@ -10,6 +10,7 @@ import polars as pl
 from sync_platform.engine.spec import Side
 from sync_platform.engine.twoway.changes import Row
 from sync_platform.engine.twoway.delivery import SideDelivery
+from sync_platform.engine.twoway.foreseen import follow_planned
 from sync_platform.engine.twoway.settling import settle_conflict_rows, settle_side
 from sync_platform.engine.twoway.terms import pairing_of
 from sync_platform.ledger.plans import Plan, PlanFiles
@@ -24,7 +25,8 @@ SIDES: tuple[tuple[Side, str], ...] = (("target", "changes"), ("source", "back")
 
 
 def write_both(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact: bool) -> Iterator[pl.DataFrame]:
-    """Delivers a plan's rows to both sides; yields every batch as it was settled."""
+    """Follows a plan's merges and delivers its rows to both sides; yields every batch as it was settled."""
+    follow_planned(session, spec, plan.plan_id, files)
     found = pairing_of(session, spec)
     for side, kind in SIDES:
         delivery = SideDelivery(session, spec, found, side, plan.plan_id, exact)

@@ -20,24 +20,41 @@ from sync_platform.model import KEY, Op
 
 if TYPE_CHECKING:
     from sync_platform.engine.spec import SyncSpec
+    from sync_platform.engine.twoway.foreseen import Foreseen
+    from sync_platform.engine.twoway.noted import Noted
+    from sync_platform.matching.classes import Known
     from sync_platform.session import Session
 
 HELD_FIRST: Final = f"{FIRST_SYNC}: waiting for the match plan"
+REPEATED: Final = "another record to be written has the same match values"
 
 
 @dataclass
 class Holding:
-    """The place of a plan, as `matching.holding` asks about it. `con` is of the lake; None where events are handled."""
+    """The place of a plan, as `matching.holding` asks about it. `con` is of the lake; None where events are handled.
+
+    `foreseen` are the plan's links; `alike` the target records that an unlinked source record may be, with that one's
+    key: a plan's parts meet there.
+    """
 
     session: Session
     spec: SyncSpec
     folded: set[str]
     con: Any = None
     compare: str = "target"
+    foreseen: Foreseen | None = None
+    known: Known | None = None
+    alike: Noted | None = None
 
     def __post_init__(self) -> None:
         if self.con is None:
             self.compare = "live"
+
+    def linked(self, keys: Sequence[str]) -> pl.DataFrame:
+        """`_key` of those that are linked."""
+        if self.foreseen is None:
+            return links_of(self.session.database, self.spec, keys).select(KEY)
+        return pl.DataFrame({KEY: list(self.foreseen.links(keys))}, schema={KEY: pl.String})
 
     @property
     def undecided(self) -> bool:
@@ -49,12 +66,12 @@ def hold(place: Holding, every: Decided, pairing: Pairing) -> None:
     """Turns rows of both sides into holds, in place: creates, and what was decided not to be the same record."""
     first = place.undecided
     _hold_creates(place.spec, every, pairing, first=first)
-    database, spec = place.session.database, place.spec
-    if first or (spec.matching is None and not has_decisions(database, spec)):
+    spec = place.spec
+    if first or (spec.matching is None and not has_decisions(place.session.database, spec)):
         return
     rows = [row for row in (*every.target, *every.still) if row[KEY]]
     changes = frame_of(rows, pairing.forward.fields)
-    links = links_of(database, spec, changes[KEY].unique().to_list())
+    links = place.linked(changes[KEY].unique().to_list())
     told = with_decisions(place, changes, links)
     held = told.filter((pl.col("_op") == str(Op.HOLD)) & (changes["_op"] != str(Op.HOLD)))
     reasons = dict(held.select(KEY, "_reason").iter_rows())
@@ -67,9 +84,11 @@ def hold(place: Holding, every: Decided, pairing: Pairing) -> None:
 def _hold_look_alikes(place: Holding, every: Decided, pairs: pl.DataFrame) -> None:
     """Target records that may be an unlinked source record: no source record is made of them meanwhile."""
     alike = {target: key for key, target in pairs.iter_rows() if target}
-    for row in every.source:
-        if row["_op"] != Op.CREATE or row["_replaces"] is not None:
-            continue
+    creates = [row for row in every.source if row["_op"] == Op.CREATE and row["_replaces"] is None]
+    if place.alike is not None:
+        place.alike.add(alike)
+        alike = place.alike.among([row["_partner"] for row in creates])
+    for row in creates:
         if row["_partner"] in alike:
             _wait(row, f"{UNDECIDED}: it may be {alike[row['_partner']]}")
         elif place.spec.matching is not None and place.compare == "live":
@@ -83,19 +102,20 @@ def _hold_creates(spec: SyncSpec, every: Decided, pairing: Pairing, *, first: bo
     )  # fmt: skip
     for rows, on in sides:
         creates = [row for row in rows if row["_op"] == Op.CREATE]
-        values = Counter(_values(row, on) for row in creates)
+        values = Counter(match_values(row, on) for row in creates)
         for row in creates:
-            told = _values(row, on)
+            told = match_values(row, on)
             if first and row["_replaces"] is None:
                 _wait(row, HELD_FIRST)
             elif told is not None and values[told] > 1:
-                _wait(row, "another record to be written has the same match values")
+                _wait(row, REPEATED)
 
 
 def _wait(row: Row, reason: str) -> None:
     row |= {"_op": str(Op.HOLD), "_reason": reason}
 
 
-def _values(row: Row, on: Sequence[str]) -> tuple[str, ...] | None:
+def match_values(row: Row, on: Sequence[str]) -> tuple[str, ...] | None:
+    """What a row gives the match fields, spaces around and case ignored; None when one of them is empty."""
     told = tuple(str(row.get(f"new:{name}") or "").strip().casefold() for name in on)
     return told if told and all(told) else None

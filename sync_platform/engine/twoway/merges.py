@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sync_platform.engine.spec import Endpoint, Side, SyncSpec
     from sync_platform.session import Session
+    from sync_platform.state.database import Database
 
 
 def merges_in(session: Session, place: Endpoint, rows: pl.DataFrame) -> dict[str, str]:
@@ -52,7 +53,10 @@ def merges_of(session: Session, place: Endpoint, gone: Sequence[str]) -> dict[st
 def follow(
     session: Session, spec: SyncSpec, side: Side, merged: Mapping[str, str], plan_id: str, *, lane: str = "batch"
 ) -> list[str]:
-    """Remembers merges and moves the links of the losers; returns a sentence for each link that was touched."""
+    """Remembers merges and moves the links of the losers; returns a sentence for each link that was touched.
+
+    Of several losers of one survivor the first one's link follows: vendors list first the record people merged into.
+    """
     if not merged:
         return []
     place = spec.source if side == "source" else spec.target
@@ -63,8 +67,8 @@ def follow(
     with session.database.connection() as connection:
         links = _links(connection, spec, side, [*ends, *ends.values()])
         rows = []
-        for loser in [one for one in ends if one in links]:
-            row, taken = _moved(side, loser, ends[loser], links)
+        for loser in [one for one in merged if one in ends and one in links]:
+            row, taken = touched(side, loser, ends[loser], links)
             if not taken:
                 _move(connection, spec, side, loser, ends[loser])
                 links[ends[loser]] = links.pop(loser)
@@ -87,7 +91,7 @@ def _links(connection: psycopg.Connection[Any], spec: SyncSpec, side: Side, ids:
     return {str(row[0]): str(row[1]) for row in rows}
 
 
-def _moved(side: Side, loser: str, survivor: str, links: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
+def touched(side: Side, loser: str, survivor: str, links: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
     """The outcome row that says what became of the loser's link; whether the survivor has a partner of its own."""
     taken = survivor in links
     if taken:
@@ -116,6 +120,12 @@ def _move(connection: psycopg.Connection[Any], spec: SyncSpec, side: Side, loser
         f"WHERE sync = %s AND {column} = %s",
         (survivor, spec.name, loser),
     )
+
+
+def was_told(database: Database, spec: SyncSpec, row: Mapping[str, Any]) -> bool:
+    """Whether an outcome of `touched` is in the ledger already: a loser that keeps its link is met again and again."""
+    with database.reading() as connection:
+        return _told_before(connection, spec, row)
 
 
 def _told_before(connection: psycopg.Connection[Any], spec: SyncSpec, row: Mapping[str, Any]) -> bool:

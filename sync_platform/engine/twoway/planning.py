@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -12,16 +12,18 @@ import polars as pl
 from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import target_rows
 from sync_platform.engine.matching import match
-from sync_platform.engine.planning import Planned, guard_of
+from sync_platform.engine.planning import Planned, guard_of, same_match_values
 from sync_platform.engine.twoway.changes import Decided, Deciding, Met, Row
-from sync_platform.engine.twoway.holding import HELD_FIRST, Holding, hold
-from sync_platform.engine.twoway.merges import follow, merges_of, parked
+from sync_platform.engine.twoway.foreseen import Foreseen
+from sync_platform.engine.twoway.holding import HELD_FIRST, Holding
+from sync_platform.engine.twoway.merges import merges_of
+from sync_platform.engine.twoway.noted import Noted
 from sync_platform.engine.twoway.pairing import Pairing
-from sync_platform.engine.twoway.parts import frame_of, letters_frame
+from sync_platform.engine.twoway.planned_rows import AT_ONCE, PlannedRows
 from sync_platform.engine.twoway.preparing import SOURCE_VALUE
 from sync_platform.engine.twoway.staged import StagedSide
 from sync_platform.engine.twoway.terms import deciding, pairing_of, tells_time
-from sync_platform.ledger.bases import PairLink, merged_away, pair_links, partners
+from sync_platform.ledger.bases import PairLink
 from sync_platform.ledger.conflicts import chosen
 from sync_platform.ledger.plans import Plan, PlanFiles, load_plan, set_plan
 from sync_platform.model import CURSOR, DELETED, KEY, READ_AT, Op
@@ -32,8 +34,11 @@ if TYPE_CHECKING:
     from sync_platform.session import Session
 
 
-def plan_both(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
-    """Turns a plan's parts into the changes of both sides: `changes` for the target, `back` for the source."""
+def plan_both(session: Session, spec: SyncSpec, prepared: Prepared, *, at_once: int = AT_ONCE) -> Planned:
+    """Turns a plan's parts into the changes of both sides: `changes` for the target, `back` for the source.
+
+    `at_once` records are rows of Python at a time, whatever the plan holds. Nothing is sent and no link moves.
+    """
     session.hold(spec.name)
     with session.database.connection() as connection:
         row = load_plan(connection, prepared.plan_id)
@@ -42,19 +47,16 @@ def plan_both(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
         source = StagedSide.open(con, session.database, spec.source, "source")
         target = StagedSide.open(con, session.database, spec.target, "target")
         found = pairing_of(session, spec, source.schema, target.schema)
-        planner = Planner(session=session, spec=spec, plan_id=row.plan_id, pairing=found, target=target)
-        every = Decided()
-        refused = {one[KEY]: one for part in files.parts("refused") for one in part.iter_rows(named=True)}
-        for part in files.parts("desired"):
-            every.add(planner.records(part, refused))
-        for part in files.parts("fresh"):
-            every.add(planner.fresh(part))
-        for part in files.parts("left"):
-            every.add(planner.left(part))
-        place = Holding(session=session, spec=spec, folded=set(planner.deciding.rule.target.folded), con=con)
-        hold(place, every, found)
-    _write(files, every, planner)
-    planned = _judged(session, spec, row, files, prepared, every)
+        foreseen = Foreseen.read(session, spec, files)
+        planner = Planner(session=session, spec=spec, pairing=found, target=target, foreseen=foreseen, files=files)
+        folded = set(planner.deciding.rule.target.folded)
+        place = Holding(session, spec, folded, con, foreseen=foreseen, alike=Noted(con, "alike"))
+        changes = PlannedRows(files=files, pairing=found, match=spec.match)
+        for decided in planner.decided(at_once):
+            changes.write(decided, place)
+        changes.finish(place)
+    foreseen.write(files)
+    planned = _judged(session, spec, row, files, prepared)
     crash_point("plan_written")
     return planned
 
@@ -65,10 +67,34 @@ class Planner:
 
     session: Session
     spec: SyncSpec
-    plan_id: str
     pairing: Pairing
     target: StagedSide
-    matched: set[str] | None = None  # target records that a source record of this plan is
+    foreseen: Foreseen
+    files: PlanFiles
+
+    def __post_init__(self) -> None:
+        self.matched = Noted(self.target.con, "matched")  # target records that a source record of this plan is
+
+    @cached_property
+    def rivals(self) -> dict[str, list[str]]:
+        """Unlinked source records of the whole plan that share their match values: each with the others."""
+        folded = self.deciding.rule.target.folded
+        groups = same_match_values(self.target.con, self.files, self.spec, folded)
+        linked = self.foreseen.links([key for group in groups for key in group])
+        loose = [[key for key in group if key not in linked] for group in groups]
+        return {key: [one for one in group if one != key] for group in loose if len(group) > 1 for key in group}
+
+    def decided(self, at_once: int) -> Iterator[Decided]:
+        """The rows for everything a plan's first half found, for so many records at a time."""
+        for path in self.files.paths("desired"):
+            refused = self.files.beside("refused", path)
+            reasons = {} if refused is None else {one[KEY]: one for one in refused.iter_rows(named=True)}
+            for some in pl.read_parquet(path).iter_slices(at_once):
+                yield self.records(some, reasons)
+        for kind, decide in (("fresh", self.fresh), ("left", self.left)):
+            for part in self.files.parts(kind):
+                for some in part.iter_slices(at_once):
+                    yield decide(some)
 
     @cached_property
     def deciding(self) -> Deciding:
@@ -85,9 +111,9 @@ class Planner:
         """The rows for mapped source records (a part `desired`)."""
         done = Decided()
         keys = desired[KEY].to_list()
-        links = pair_links(self.session.database, self.spec, keys)
+        links = self.foreseen.links(keys)
         ids = [link.target_id for link in links.values()]
-        still = parked(self.session, self.spec, keys, ids)
+        still = self.foreseen.parked(keys, ids)
         current, gone = self._targets(ids)
         links = self._followed(links, gone)
         linked, candidates = self._matched(desired, links)
@@ -130,9 +156,9 @@ class Planner:
         merged = merges_of(self.session, self.spec.target, sorted(gone)) if gone else {}
         if not merged:
             return links
-        for sentence in follow(self.session, self.spec, "target", merged, self.plan_id):
+        for sentence in self.foreseen.see("target", merged):
             self.session.say(sentence)
-        return pair_links(self.session.database, self.spec, list(links))
+        return self.foreseen.links(list(links))
 
     def _matched(
         self, desired: pl.DataFrame, links: Mapping[str, PairLink]
@@ -140,23 +166,26 @@ class Planner:
         """For unlinked source records the target record they are, or why nobody knows; and those target records."""
         loose = desired.filter(~pl.col(KEY).is_in(list(links)))
         on = self.spec.match
-        self.matched = self.matched or set()
         if loose.is_empty() or not on or on[0] not in loose.columns:
             return {}, {}
         free = self.target.having(on[0], loose[on[0]].cast(pl.String).to_list())
-        taken = {
-            *partners(self.session.database, self.spec, list(free[KEY])),
-            *merged_away(self.session.database, self.spec.target, list(free[KEY])),
-            *self.matched,
-        }
+        ids = free[KEY].to_list()
+        lost = self.foreseen.merged_away("target", ids)
+        taken = {*self.foreseen.partners(ids), *lost}
         free = free.filter(~pl.col(KEY).is_in(list(taken)))
         named = free.rename({KEY: "_target_id"}).drop(DELETED)
         folded = frozenset(self.deciding.rule.target.folded)
         found = match(loose, pl.DataFrame(schema={KEY: pl.String, "_target_id": pl.String}), named, on, folded)
         answers: dict[str, tuple[str | None, str]] = {}
+        known: set[str] = set()
         for row in found.select(KEY, "_target_id", "_matched", "_candidates", "_rivals").iter_rows(named=True):
+            ids = [row["_target_id"]] if row["_target_id"] else list(row["_candidates"])
+            known.update(ids)
+            if ids and row[KEY] in self.rivals:  # whichever slices they are in
+                row |= {"_target_id": None, "_matched": "ambiguous", "_candidates": ids}
+                row["_rivals"] = self.rivals[row[KEY]]
             answers[row[KEY]] = (row["_target_id"], doubt_of(row))
-            self.matched |= {*([row["_target_id"]] if row["_target_id"] else []), *row["_candidates"]}
+        self.matched.add(dict.fromkeys(known, ""))
         return answers, {row[KEY]: row for row in free.iter_rows(named=True)}
 
     def _met(
@@ -215,7 +244,8 @@ class Planner:
     def fresh(self, rows: pl.DataFrame) -> Decided:
         """The rows for target records that nobody links and no source record of this plan is."""
         done = Decided()
-        open_rows = [row for row in rows.iter_rows(named=True) if row[KEY] not in (self.matched or ())]
+        met_already = self.matched.among(rows[KEY].to_list())
+        open_rows = [row for row in rows.iter_rows(named=True) if row[KEY] not in met_already]
         back = self._backward(open_rows)
         for row in open_rows:
             led, unled = back[row[KEY]]
@@ -237,9 +267,9 @@ class Planner:
         """The rows for source records that were deleted; those that left the filter are kept as they are."""
         done = Decided()
         deleted = {row[KEY]: row for row in rows.iter_rows(named=True) if row["_why"] == "deleted"}
-        links = pair_links(self.session.database, self.spec, list(deleted))
+        links = self.foreseen.links(list(deleted))
         ids = [link.target_id for link in links.values()]
-        still = parked(self.session, self.spec, list(links), ids)
+        still = self.foreseen.parked(list(links), ids)
         current, _ = self._targets(ids)
         back = self._backward(list(current.values()))
         resolved = chosen(self.session.database, self.spec.name, list(links))
@@ -291,28 +321,20 @@ def doubt_of(row: Row) -> str:
     return f"several target records match: {', '.join(row['_candidates'])}"
 
 
-def _write(files: PlanFiles, every: Decided, planner: Planner) -> None:
-    """The parts `changes` (target side, with what needs no call), `back` (source side) and `invalid`."""
-    pairing = planner.pairing
-    forward = frame_of([*every.target, *every.still, *every.conflicts], pairing.forward.fields)
-    files.write("changes", 0, forward)
-    files.write("back", 0, frame_of(every.source, pairing.back.fields))
-    if every.letters:
-        files.write("invalid", 0, letters_frame(every.letters))
-
-
-def _judged(
-    session: Session, spec: SyncSpec, row: Plan, files: PlanFiles, prepared: Prepared, every: Decided
-) -> Planned:
+def _judged(session: Session, spec: SyncSpec, row: Plan, files: PlanFiles, prepared: Prepared) -> Planned:
     counts = dict.fromkeys((str(op) for op in Op), 0)
-    for one in (*every.target, *every.source, *every.still, *every.conflicts):
-        counts[one["_op"]] += 1
-    counts[str(Op.INVALID)] = len({one[KEY] for one in every.letters})
+    first = 0
+    for kind in ("changes", "back"):
+        for rows in files.chosen(kind, pl.lit(True), "_op", "_reason"):
+            for op, number in rows.group_by("_op").len().iter_rows():
+                counts[op] += number
+            first += rows.filter(pl.col("_reason") == HELD_FIRST).height
+    counts[str(Op.INVALID)] = sum(letters.height for letters in files.parts("invalid"))
     digest = files.digest()
     blocked = guard_of(spec, counts, replace(prepared, invalid=counts[str(Op.INVALID)]))
     summary = {
         "counts": counts,
-        "first_sync_held": sum(one["_reason"] == HELD_FIRST for one in (*every.target, *every.source)),
+        "first_sync_held": first,
         "completeness": prepared.completeness,
         "desired": prepared.desired,
         "duplicates": 0,

@@ -11,13 +11,13 @@ import polars as pl
 from sync_platform.engine.changeset import open_change_set
 from sync_platform.engine.desired import Prepared, looked_up, refuse_wrong, streams_of, with_payload
 from sync_platform.engine.twoway.changes import target_of
-from sync_platform.engine.twoway.merges import follow, merges_in
+from sync_platform.engine.twoway.foreseen import Foreseen
+from sync_platform.engine.twoway.merges import merges_in
 from sync_platform.engine.twoway.pairing import Pairing
 from sync_platform.engine.twoway.refusing import refuse_loops
 from sync_platform.engine.twoway.staged import StagedSide
 from sync_platform.engine.twoway.terms import pairing_of
 from sync_platform.engine.validation import validate
-from sync_platform.ledger.bases import merged_away, partners
 from sync_platform.ledger.conflicts import resolved_keys
 from sync_platform.ledger.plans import LIFETIME, PART_ROWS, Plan, PlanFiles, insert_plan, new_plan_id
 from sync_platform.ledger.positions import read_position
@@ -38,8 +38,8 @@ SOURCE_VALUE: Final = "_src:"  # before the name of a source field, beside the m
 def prepare_both(session: Session, spec: SyncSpec, *, full: bool = False) -> Prepared:
     """Writes a plan's parts `desired` (source records, mapped), `fresh` (target records nobody links) and `left`.
 
-    Nothing is sent. Links whose records were merged follow to the survivor first. Raises ConfigError for a side that
-    was never staged.
+    Nothing is sent and no link moves: records that were merged are the part `merges`. Raises ConfigError for a side
+    that was never staged.
     """
     session.hold(spec.name)
     plan_id = new_plan_id()
@@ -64,10 +64,10 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, p
     refuse_wrong(session, spec, found.forward, source.schema)
     if full:  # the first run of this configuration
         refuse_loops(session, spec, found, source, target)
-    moved = _moved(target, spec, position, [id for key in asked if (id := target_of(key)) is not None], full)
-    _follow(session, spec, plan_id, source, target, position, full, moved)
-    fresh, drifted = _unlinked(session, spec, moved)
-    fresh = fresh.with_columns(_changed=pl.col(SEQ) > position.streams.get(str(spec.target), 0))
+    files = PlanFiles(session.database.home.lake, plan_id)
+    foreseen = _foresee(session, spec, files, source, target, position, full)
+    asked_targets = [id for key in asked if (id := target_of(key)) is not None]
+    drifted = _write_fresh(foreseen, found, files, source, target, position, asked_targets, full)
     keys = [key for key in asked if target_of(key) is None]
     changes = open_change_set(
         con,
@@ -75,15 +75,13 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, p
         positions=position.streams,
         evaluated_at=position.evaluated_at,
         now=now,
-        extra_keys=[*keys, *drifted, *_known_sources(found, source, fresh)],
+        extra_keys=[*keys, *drifted],
         full=full,
         newer=source.newer,
     )
-    files = PlanFiles(session.database.home.lake, plan_id)
     with changes:
         since = 0 if position.fresh else position.streams.get(str(spec.source), 0)
         counts = _write_desired(session, spec, con, changes, files, found, since)
-    files.write("fresh", 0, fresh)
     files.write("duplicates", 0, changes.duplicates)
     files.write("left", 0, changes.left)
     prepared = Prepared(plan_id=plan_id, duplicates=0, left=changes.left.height, **counts)
@@ -97,35 +95,56 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, p
     return prepared
 
 
-def _moved(side: StagedSide, spec: SyncSpec, position: SyncPosition, asked: Sequence[str], full: bool) -> pl.DataFrame:
-    since = position.streams.get(str(side.place), 0)
-    return side.moved(since, asked, everything=full)
-
-
-def _follow(
+def _foresee(
     session: Session,
     spec: SyncSpec,
-    plan_id: str,
+    files: PlanFiles,
     source: StagedSide,
     target: StagedSide,
     position: SyncPosition,
     full: bool,
-    moved: pl.DataFrame,
-) -> None:
-    """Lets links follow the records that were merged on either side since the last delivery."""
-    ours = source.moved(position.streams.get(str(spec.source), 0), (), everything=full)
-    sides: tuple[tuple[Side, pl.DataFrame], ...] = (("source", ours), ("target", moved))
-    for side, rows in sides:
-        place = spec.source if side == "source" else spec.target
-        for sentence in follow(session, spec, side, merges_in(session, place, rows), plan_id):
+) -> Foreseen:
+    """The links as they will be when they followed the records that were merged since the last delivery."""
+    foreseen = Foreseen(session, spec)
+    sides: tuple[tuple[Side, StagedSide], ...] = (("source", source), ("target", target))
+    for side, staged in sides:
+        stream = session.connector(staged.place.connection).stream(staged.place.object)
+        since = position.streams.get(str(staged.place), 0)
+        rows = staged.telling(since, stream.merged_ids, everything=full)
+        for sentence in foreseen.see(side, merges_in(session, staged.place, rows)):
             session.say(sentence)
+    foreseen.write(files)
+    return foreseen
 
 
-def _unlinked(session: Session, spec: SyncSpec, moved: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
+def _write_fresh(
+    foreseen: Foreseen,
+    found: Pairing,
+    files: PlanFiles,
+    source: StagedSide,
+    target: StagedSide,
+    position: SyncPosition,
+    asked: Sequence[str],
+    full: bool,
+) -> list[str]:
+    """Writes the parts `fresh`; returns the source records to look at because of what moved at the target.
+
+    Those are the partners of linked records and what an unlinked one may be; with `full` all are looked at anyway.
+    """
+    since, sources = position.streams.get(str(target.place), 0), list[str]()
+    for number, moved in enumerate(target.moved(since, asked, everything=full)):
+        fresh, linked = _unlinked(foreseen, moved)
+        files.write("fresh", number, fresh.with_columns(_changed=pl.col(SEQ) > since))
+        if not full:
+            sources += [*linked, *_known_sources(found, source, fresh)]
+    return sources
+
+
+def _unlinked(foreseen: Foreseen, moved: pl.DataFrame) -> tuple[pl.DataFrame, list[str]]:
     """The living moved target records that nobody links, and the source records of those that are linked."""
     keys = moved[KEY].to_list()
-    linked = partners(session.database, spec, keys)
-    lost = merged_away(session.database, spec.target, keys)
+    linked = foreseen.partners(keys)
+    lost = foreseen.merged_away("target", keys)
     fresh = moved.filter(~pl.col(DELETED) & ~pl.col(KEY).is_in([*linked, *lost]))
     return fresh, list(linked.values())
 

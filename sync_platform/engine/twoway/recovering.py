@@ -37,11 +37,16 @@ def recover_both(
     if keys is not None:
         with session.database.connection() as connection:
             return _recover(session, spec, open_intents(connection, spec.name, keys=keys), sleep)
+    if not _left_by_the_dead(session, spec):  # nothing to lock for
+        return 0
     with advisory_lock(session.database, f"recover:{spec.name}"):
-        alive, _ = workers(session.database)
-        with session.database.connection() as connection:
-            intents = open_intents(connection, spec.name, alive=alive)
-        return _recover(session, spec, intents, sleep)
+        return _recover(session, spec, _left_by_the_dead(session, spec), sleep)
+
+
+def _left_by_the_dead(session: Session, spec: SyncSpec) -> Sequence[Intent]:
+    alive, _ = workers(session.database)
+    with session.database.connection() as connection:
+        return open_intents(connection, spec.name, alive=alive)
 
 
 def _recover(session: Session, spec: SyncSpec, intents: Sequence[Intent], sleep: Callable[[float], None]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from sync_platform.errors import ConfigError
+from sync_platform.ledger.plans import PART_ROWS
 from sync_platform.model import DELETED, KEY, SEQ
 from sync_platform.staging.lake import quoted
 from sync_platform.staging.overlay import newer_than_staging
@@ -63,10 +64,27 @@ class StagedSide:
         """These records, the deleted ones too."""
         return self._where(f"{KEY} IN (SELECT id FROM _ids)", keys)
 
-    def moved(self, since: int, more: Collection[str], *, everything: bool = False) -> pl.DataFrame:
-        """The records past a position, and `more`; all of them with `everything`."""
-        condition = "TRUE" if everything else f"{SEQ} > {since} OR {KEY} IN (SELECT id FROM _ids)"
-        return self._where(condition, {*more, *self.newer_keys})
+    def moved(self, since: int, more: Collection[str], *, everything: bool = False) -> Iterator[pl.DataFrame]:
+        """The records past a position, and `more`; all of them with `everything`. So many at a time, by key."""
+        condition, ids, after = self._past(since, everything), {*more, *self.newer_keys}, ""
+        while True:
+            page = self._where(f"({condition}) AND {KEY} > '{after}'", ids, most=PART_ROWS)
+            if page.height:
+                yield page
+                after = str(page[KEY][-1]).replace("'", "''")
+            if page.height < PART_ROWS:
+                return
+
+    def telling(self, since: int, merged_ids: str | None, *, everything: bool = False) -> pl.DataFrame:
+        """Of `moved` what may tell of a merge: deleted records, and survivors with the ids they list (`merged_ids`)."""
+        listed = merged_ids if merged_ids in self.schema.names else None
+        tells = DELETED if listed is None else f"({DELETED} OR {quoted(listed)} IS NOT NULL)"
+        columns = [KEY, DELETED, *([] if listed is None else [quoted(listed)])]
+        condition = f"({self._past(since, everything)}) AND {tells}"
+        return self._where(condition, self.newer_keys, columns=", ".join(columns))
+
+    def _past(self, since: int, everything: bool) -> str:
+        return "TRUE" if everything else f"{SEQ} > {since} OR {KEY} IN (SELECT id FROM _ids)"
 
     def having(self, name: str, values: Sequence[str | None]) -> pl.DataFrame:
         """The living records whose field is one of these texts, spaces around and case ignored."""
@@ -82,8 +100,11 @@ class StagedSide:
             f"SELECT * FROM {self._sql} WHERE NOT {DELETED} ORDER BY {SEQ} DESC, {KEY} LIMIT {int(most)}"
         ).pl()
 
-    def _where(self, condition: str, ids: Collection[str]) -> pl.DataFrame:
+    def _where(
+        self, condition: str, ids: Collection[str], *, columns: str = "*", most: int | None = None
+    ) -> pl.DataFrame:
         self.con.register("_ids", pl.DataFrame({"id": sorted(ids)}, schema={"id": pl.String}).to_arrow())
-        found = self.con.execute(f"SELECT * FROM {self._sql} WHERE {condition} ORDER BY {KEY}").pl()
+        limit = "" if most is None else f" LIMIT {most}"
+        found = self.con.execute(f"SELECT {columns} FROM {self._sql} WHERE {condition} ORDER BY {KEY}{limit}").pl()
         self.con.unregister("_ids")
         return found

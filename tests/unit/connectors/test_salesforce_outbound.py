@@ -63,6 +63,12 @@ def test_a_message_holds_many_notifications_of_any_object_in_any_prefix() -> Non
     assert {(event.stream, event.key[:15]) for event in events} == {("Thing__c", "a015g00000BBBBB")}
 
 
+def test_a_record_that_was_deleted_before_its_message_went_out_says_nothing_and_spoils_nothing() -> None:
+    empty = f"<Notification><Id>{EVENT[:-1]}2</Id><sObject xsi:type='sf:Lead' xmlns:sf='urn:x'/></Notification>"
+    assert accepted(outbound(empty)) == []
+    assert [event.key for event in accepted(outbound(empty, notification(EVENT, LEAD), empty))] == [LEAD]
+
+
 def test_the_organization_is_compared_when_it_is_set_and_its_checking_letters_do_not_matter() -> None:
     body = outbound(notification(EVENT, LEAD))
     assert len(accepted(body, ORGANIZATION[:15])) == len(accepted(body, None)) == 1
