@@ -117,6 +117,12 @@ class PrivateServer:
                     raise RuntimeError((self.home / "log").read_text()) from None
                 time.sleep(0.05)
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._server is not None
+        return self._server.pid
+
     def stop(self, *, kill: bool = False) -> None:
         """Stops the server: a fast shutdown, or SIGQUIT's crash-like one with `kill`."""
         if self._server is not None and self._server.poll() is None:

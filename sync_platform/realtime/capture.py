@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Final
 
 from sync_platform.connectors.capture import Captures, Feed, PositionLostError, Told, captures
 from sync_platform.crash import crash_point
-from sync_platform.errors import AuthError, ConfigError, SyncError, TransientError
+from sync_platform.errors import AuthError, ConfigError, ContractError, SyncError, TransientError
 from sync_platform.ledger import captures as ledger
-from sync_platform.realtime.inbox import Routes, store
+from sync_platform.realtime.inbox import LONGEST, Routes, storable, store
 from sync_platform.staging.debts import owe
 from sync_platform.state.locks import advisory_lock
 
 if TYPE_CHECKING:
     from sync_platform.engine.spec import SyncSpec
     from sync_platform.ledger.captures import Standing
+    from sync_platform.model import Event
     from sync_platform.session import Session
     from sync_platform.state.database import Connection
 
@@ -176,8 +177,11 @@ class Follower:
 
     def _store(self, told: Told) -> None:
         """Events, debts and position, in one transaction."""
+        events, unstorable = _storable(told)
         with self.session.database.connection() as connection:
-            done = store(connection, self.name, told.events, self.wanted().routes)
+            done = store(connection, self.name, events, self.wanted().routes)
+            if unstorable:
+                owe(connection, self.name, sorted(unstorable), f"a row's key is longer than {LONGEST} bytes")
             if told.emptied:
                 owe(connection, self.name, sorted(told.emptied), "it was emptied or replaced", emptied=True)
             if told.altered - told.emptied:
@@ -201,6 +205,17 @@ class Follower:
         with self.session.database.connection() as connection:
             ledger.lost(connection, self.name, error.message)
             owe(connection, self.name, sorted(streams), error.message)
+
+
+def _storable(told: Told) -> tuple[list[Event], set[str]]:
+    """The events the inbox can hold, and the streams of those it cannot."""
+    events, streams = [], set()
+    for event in told.events:
+        try:
+            events.append(storable(event))
+        except ContractError:
+            streams.add(event.stream)
+    return events, streams
 
 
 @dataclass
