@@ -89,7 +89,7 @@ def stage(
 
     quiet()
     importing("sync_platform.staging.destination")  # dlt, while the lake is attached
-    source = _Source(connector=connector, stream=connector.stream(stream), fields=fields, where=where)
+    source = Source(connector=connector, stream=connector.stream(stream), fields=fields, where=where)
 
     def waiting() -> None:
         if on_progress is not None:
@@ -105,7 +105,7 @@ def stage(
             if joined is not None:
                 return joined
         load_id = ledger.start(lake.db, connection, stream)
-        load = _Load(lake, connection, source, lock, load_id, limits, on_progress)
+        load = Load(lake, connection, source, lock, load_id, limits, on_progress)
         try:
             with translated(lake), lake.connect() as load.con, Landing(lake, connection, stream) as load.landing:
                 done = load.run(full=full, allow_empty=allow_empty)
@@ -146,7 +146,7 @@ def next_read_is_full(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
+class Source:
     connector: Connector
     stream: Stream
     fields: Sequence[str] | None
@@ -163,7 +163,7 @@ class _Source:
         return list(dict.fromkeys([*self.stream.key, *([self.cursor] if self.cursor else []), *self.fields]))
 
 
-class _Load:
+class Load:
     """One load while it runs."""
 
     con: duckdb.DuckDBPyConnection
@@ -174,7 +174,7 @@ class _Load:
         self,
         lake: Lake,
         connection: str,
-        source: _Source,
+        source: Source,
         lock: Connection,
         load_id: str,
         limits: Limits,

@@ -225,3 +225,29 @@ def test_check_says_before_anything_runs_what_cannot_be_followed(shop: Captured)
     assert "no replica identity" in problem["message"]
     assert problem["file"] == f"assets/{SYNC}/defs.yaml"
     assert json.dumps(problem).count("REPLICA IDENTITY FULL") == 1
+
+
+@pytest.mark.timeout(900)
+def test_a_deep_backlog_is_delivered_in_bulk_and_the_same_arrives(shop: Captured) -> None:
+    shop.prepare(10)
+    shop.capture()
+    shop.run()
+    many = f"INSERT INTO orders SELECT '{SHOP}', n, n * 0.5, 'many' FROM generate_series(1001, 13000) n"
+    shop.sell(many, "UPDATE orders SET note = 'edited' WHERE number < 5", "DELETE FROM orders WHERE number = 6")
+    shop.until(lambda: shop.waiting() == 12_005, "every change waits")
+    worker = shop.start("worker")
+    shop.agreed(400)
+    in_bulk = "SELECT count(*) FROM sync.queue WHERE outcome = 'delivered in bulk'"
+    ((first,),) = shop.rows(in_bulk)
+    assert first > 5_000
+    shop.stop(worker)
+    shop.sell(
+        "DELETE FROM orders WHERE number BETWEEN 1001 AND 7000", "UPDATE orders SET total = 1 WHERE number > 12000"
+    )
+    shop.until(lambda: shop.waiting() == 7_000, "every change waits")
+    shop.start("worker")
+    shop.agreed(400)
+    assert shop.rows(in_bulk)[0][0] > first + 5_000
+    assert "SQLite objects" not in shop.told()
+    links, doubled = shop.rows("SELECT count(*), count(*) - count(DISTINCT target_id) FROM sync.links")[0]
+    assert (links, doubled) == (len(shop.bills()), 0)
