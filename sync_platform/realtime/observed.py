@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sync_platform.engine.lookups import with_target_id
+from sync_platform.model import DELETED
 from sync_platform.staging.canonical import fit
 from sync_platform.staging.overlay import encoded
 
@@ -191,12 +192,13 @@ class Watched:
         table = fit(named, dict(self.types), f"{self.connection}/{self.stream.name}")
         keys = with_target_id(found.select(list(self.stream.key)), self.stream)["_target_id"].to_list()
         cursors = _cursors(table, self.stream)
+        gone = found.column(DELETED).to_pylist() if DELETED in found.column_names else [False] * len(keys)
         columns = {name: encoded(table.column(name)) for name in table.column_names}
         return [
             Observed(
                 key=key,
                 values={name: values[at] for name, values in columns.items()},
-                deleted=False,
+                deleted=gone[at],
                 cursor=cursors[at],
                 read_at=read_at,
                 read_cursor=cursors[at],

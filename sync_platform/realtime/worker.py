@@ -27,6 +27,7 @@ from sync_platform.ledger.claims import BusyError
 from sync_platform.ledger.workers import forget, registered, workers
 from sync_platform.model import Status
 from sync_platform.realtime import circuit, queue
+from sync_platform.realtime.backlog import MOST, BulkDelivery, deep, suits
 from sync_platform.realtime.circuit import REFUSED_SECONDS, SystemAwayError
 from sync_platform.realtime.lane import Delivered, Lane
 from sync_platform.realtime.parking import park
@@ -206,7 +207,32 @@ class Worker:
             self._handle(specs[batch.sync], batch)
         finally:
             self._busy.discard(batch.plan_id)
+        if sum(map(len, batch.events.values())) >= BATCH_EVENTS:
+            self._work_off(specs[batch.sync])
         return True
+
+    def _work_off(self, spec: SyncSpec) -> None:
+        """Delivers a deep backlog in bulk, where the sync can be; what goes wrong there is left to the usual way."""
+        database = self.session.database
+        while not self._stopping.is_set() and deep(database, spec.name) and suits(self.session, spec):
+            batch = queue.claim(database, self.worker_id, [spec.name], MOST)
+            if batch is None:
+                return
+            self._busy.add(batch.plan_id)
+            begun = time.monotonic()
+            try:
+                delivered = BulkDelivery(session=self.session, spec=spec, worker=self.worker_id).deliver(batch)
+            except SyncError as error:
+                self.say(f"worker: {spec.name}: {len(batch.keys)} records were not delivered in bulk: {error}")
+                self._give_back(batch, 0.0, error.message)
+                return
+            finally:
+                self._busy.discard(batch.plan_id)
+            if not delivered:
+                self._give_back(batch, 0.0, "its source must be read once")
+                return
+            took = time.monotonic() - begun
+            self.say(f"worker: {spec.name}: delivered {len(batch.keys):,} records in bulk in {took:.1f} s")
 
     def _standing(self) -> Mapping[str, bool]:
         """The open circuits, read again after a moment or after a change of ours."""
