@@ -85,6 +85,11 @@ class StoredColumn(Column):
         return self.collation is not None
 
     @property
+    def members(self) -> tuple[str, ...]:
+        """The values that an enumeration or a set is made of."""
+        return _members(self.declared) if self.type in ("enum", "set") else ()
+
+    @property
     def definition(self) -> str:
         """The type for a temporary table that holds the same values."""
         collated = f" CHARACTER SET {self.charset} COLLATE {self.collation}" if self.collation else ""
