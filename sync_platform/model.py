@@ -83,6 +83,9 @@ class Field:
     values: tuple[str, ...] = ()  # the closed list of allowed values, when there is one
     max_length: int | None = None
     label: str = ""
+    fraction: int | None = None  # digits of a second that a time keeps, when they are fewer than six
+    reads: str = ""  # what becomes of odd values when the field is read, as a sentence
+    keeps: str = ""  # which values the vendor would not keep as they are, as a sentence
 
     def to_arrow(self) -> pa.Field:
         """The Arrow field, with the flags as JSON metadata under `sync`."""
@@ -94,6 +97,9 @@ class Field:
             "values": list(self.values),
             "max_length": self.max_length,
             "label": self.label,
+            "fraction": self.fraction,
+            "reads": self.reads,
+            "keeps": self.keeps,
         }
         return pa.field(self.name, self.type, metadata={"sync": json.dumps(flags)})
 

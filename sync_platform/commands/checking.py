@@ -35,6 +35,7 @@ def check_project(project: Project) -> Found:
     del sources, connectors
     problems += _shared_fields(list(syncs.values()))
     two_way: list[str] = []
+    lost: list[str] = []
     if syncs:
         from sync_platform.session import Session
 
@@ -43,6 +44,7 @@ def check_project(project: Project) -> Found:
                 problems += _check_sync(session, declared)
             if not problems:
                 problems += check_two_way(session, list(syncs.values()))
+                lost = [note for one in syncs.values() for note in _losses(session, one)] if not problems else []
                 two_way = (
                     [note for one in syncs.values() for note in two_way_notes(session, one)] if not problems else []
                 )
@@ -50,7 +52,9 @@ def check_project(project: Project) -> Found:
         "ok": not problems,
         "problems": problems,
         "defaults": {name: _defaults(declared) for name, declared in syncs.items()},
-        "notes": [*[note for one in syncs.values() for note in _notes(project, one)], *two_way] if not problems else [],
+        "notes": [*[note for one in syncs.values() for note in _notes(project, one)], *two_way, *lost]
+        if not problems
+        else [],
     }
 
 
@@ -185,6 +189,19 @@ def _mapping(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Sch
         load=lambda dotted: session.project.load(dotted, field_name="mapping"),
     )
     return compiled.check(schemas["source"], schemas["target"])
+
+
+def _losses(session: Session, declared: DeclaredSync) -> Iterator[str]:
+    """What values may lose between the two sides' types."""
+    from sync_platform.engine.losses import mapping_losses
+    from sync_platform.engine.mapping import compile_mapping
+
+    spec = declared.spec
+    source, target = (session.connector(side.connection).discover(side.object) for side in (spec.source, spec.target))
+    compiled = compile_mapping(
+        spec, source, target, load=lambda dotted: session.project.load(dotted, field_name="mapping")
+    )
+    return (f"{spec.name}: {loss}" for loss in mapping_losses(compiled.rules, source, target))
 
 
 def _mapping_problem(declared: DeclaredSync, problem: Problem) -> Found:

@@ -16,6 +16,7 @@ import sqlglot
 from pydantic import Field as Setting
 from sqlglot import exp
 
+from sync_platform.connectors.key_text import column_texts, joined
 from sync_platform.errors import ConfigError, RecordError
 from sync_platform.model import Field, Op, Status
 
@@ -167,11 +168,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def key_texts(columns: Sequence[pa.Array | pa.ChunkedArray]) -> pa.Array:
     """The key of each row as text: the value's own, or a JSON array of texts for several columns."""
-    texts = [pc.cast(column, pa.string()) for column in columns]
+    texts = [column_texts(column) for column in columns]
     if len(texts) == 1:
         return texts[0].combine_chunks() if isinstance(texts[0], pa.ChunkedArray) else texts[0]
     rows = zip(*(text.to_pylist() for text in texts), strict=True)
-    return pa.array([json.dumps(parts, ensure_ascii=False, separators=(",", ":")) for parts in rows], pa.string())
+    return pa.array([joined(parts) for parts in rows], pa.string())
 
 
 def key_parts(key: str, columns: Sequence[str]) -> tuple[str, ...]:

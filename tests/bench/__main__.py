@@ -1,4 +1,4 @@
-"""`python -m tests.bench [database] [csv] [startup]`, or `events`: measures, prints, and writes the tables."""
+"""`python -m tests.bench [database] [csv] [startup]`, another route, or `events`: measures, and writes the tables."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from pathlib import Path
 from tests.bench import csv_bench, database_bench, events_bench, startup_bench
 from tests.bench.measure import Series
 from tests.bench.report import into, markdown
+from tests.bench.sides import ROUTES
 
 BENCHES = ("startup", "database", "csv")
+KNOWN = ("startup", *ROUTES, "csv")
 
 
 def main() -> int:
     """Runs the chosen benches; 1 when a figure of ours is invalid."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "benches", nargs="*", default=BENCHES, metavar="BENCH", help=f"some of: {', '.join(BENCHES)}; or events"
+        "benches", nargs="*", default=BENCHES, metavar="BENCH", help=f"some of: {', '.join(KNOWN)}; or events"
     )
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the database bench")
     parser.add_argument("--records", type=int, default=200_000, help="records of the CSV bench")
@@ -32,19 +34,23 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and folders removed
     if list(chosen.benches) == ["events"]:  # a table of its own
         return events_bench.run(chosen)
-    unknown = set(chosen.benches) - set(BENCHES)
+    unknown = set(chosen.benches) - set(KNOWN)
     if unknown:
-        parser.error(f"unknown bench {', '.join(sorted(unknown))}; known are: {', '.join(BENCHES)}")
+        parser.error(f"unknown bench {', '.join(sorted(unknown))}; known are: {', '.join(KNOWN)}")
     load = os.getloadavg()[0]
     found: list[Series] = []
     if "startup" in chosen.benches:
         found += startup_bench.bench(chosen.rounds)
-    if "database" in chosen.benches:
-        found += database_bench.run(chosen.rows, chosen.rounds, chosen.tools.split(",") if chosen.tools else None)
+    routes = [name for name in chosen.benches if name in ROUTES]
+    if len(routes) > 1:
+        parser.error(f"each of {', '.join(routes)} has a table of its own: run one at a time")
+    for name in routes:
+        tools = chosen.tools.split(",") if chosen.tools else None
+        found += database_bench.run(chosen.rows, chosen.rounds, tools, ROUTES[name])
     if "csv" in chosen.benches:
         found += csv_bench.bench(chosen.records, chosen.rounds)
     command = " ".join(["python -m tests.bench", *sys.argv[1:]])
-    table = markdown(found, command, chosen.rows, chosen.records, load)
+    table = markdown(found, command, chosen.rows, chosen.records, load, ROUTES[routes[0]] if routes else None)
     print(table)
     if chosen.out is not None:
         page = chosen.out.read_text(encoding="utf-8") if chosen.out.exists() else ""

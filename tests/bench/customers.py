@@ -50,3 +50,17 @@ def checksum(url: str) -> tuple[int, int]:
         found = db.execute(f"SELECT count(*), {total} FROM customers".encode()).fetchone()
     assert found is not None
     return int(found[0]), int(found[1])
+
+
+def text_checksum(url: str) -> tuple[int, int]:
+    """The same from the values' texts, comparable with another kind of database (`customers_mysql.checksum`)."""
+    told = (
+        "concat_ws('|', id, email, first_name, last_name, company, phone, status, amount::numeric(12,2), "
+        "to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'), "
+        "to_char(updated_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US'))"
+    )
+    total = f"coalesce(sum(('x' || left(md5({told}), 12))::bit(48)::bigint::numeric), 0)"
+    with psycopg.connect(url) as db:
+        found = db.execute(f"SELECT count(*), {total} FROM customers".encode()).fetchone()
+    assert found is not None
+    return int(found[0]), int(found[1])

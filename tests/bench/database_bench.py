@@ -1,17 +1,19 @@
-"""PostgreSQL to PostgreSQL through the whole engine, against the tools people use today."""
+"""One database to another through the whole engine, against the tools people use today."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from tests.bench import customers, peers
+from tests.bench import peers
 from tests.bench.measure import Measured, Series
 from tests.bench.ours import Ours, steps_of, write_project, wrong_with
-from tests.private_postgres import PrivateServer
+from tests.bench.sides import POSTGRES, Side
 
 WORKS = ("first load", "nothing changed", "1 % changed")
 PEERS: dict[str, Callable[[str, str, Path], Measured]] = {
@@ -25,7 +27,8 @@ OURS = "sync-platform"
 
 @dataclass(slots=True)
 class _Bench:
-    server: PrivateServer
+    route: tuple[Side, Side]
+    server: Any  # of the targets
     source: str
     rows: int
     series: dict[tuple[str, str], Series]
@@ -41,20 +44,26 @@ class _Bench:
         )
 
     def compare(self, target: str) -> str | None:
-        wanted, found = customers.checksum(self.source), customers.checksum(target)
+        wanted, found = self.route[0].checksum(self.source), self.route[1].checksum(target)
         return None if wanted == found else f"target holds {found}, source {wanted}"
 
 
-def run(rows: int, rounds: int, tools: Sequence[str] | None = None) -> list[Series]:
-    """Every tool in turn, `rounds` times, each into a target of its own on one durable server."""
-    chosen = [name for name in (OURS, *PEERS) if tools is None or any(t in name for t in tools)]
+def run(rows: int, rounds: int, tools: Sequence[str] | None, route: tuple[Side, Side]) -> list[Series]:
+    """Every tool in turn, `rounds` times, each into a target of its own; both ends on one durable server if they can.
+
+    Between databases of two kinds only sling is asked.
+    """
+    known = [OURS, *PEERS] if route == (POSTGRES, POSTGRES) else [OURS, "sling 1.4.11"]
+    chosen = [name for name in known if tools is None or any(t in name for t in tools)]
     for name in ("sling", "ingestr", "dlt"):
         if any(name in tool for tool in chosen):
             peers.environment_of(name)
-    with PrivateServer(durable=True) as server:
-        source = server.create("source")
-        customers.make_source(source, rows)
-        bench = _Bench(server=server, source=source, rows=rows, series={})
+    with contextlib.ExitStack() as running:
+        first = running.enter_context(route[0].server())
+        second = first if route[0] is route[1] else running.enter_context(route[1].server())
+        source = first.create("source")
+        route[0].make_source(source, rows)
+        bench = _Bench(route=route, server=second, source=source, rows=rows, series={})
         for number in range(rounds):
             print(f"round {number + 1} of {rounds}, {rows:,} rows", flush=True)
             _round(bench, chosen[number % len(chosen) :] + chosen[: number % len(chosen)], number)
@@ -67,13 +76,13 @@ def _round(bench: _Bench, chosen: Sequence[str], number: int) -> None:
     ours = Ours(work / "project", {"BENCH_SOURCE_URL": bench.source, "BENCH_TARGET_URL": targets.get(OURS, "")})
     try:
         for url in targets.values():
-            customers.make_target(url)
+            bench.route[1].make_target(url)
         if OURS in chosen:
-            write_project(ours.folder)
+            write_project(ours.folder, bench.route)
             ours.command("run", "copy_nobody")  # starts the state, so that the next one is a plain run
         applied = bench.rows
         for step in WORKS:
-            changed = customers.change(bench.source, 100, number) if step == "1 % changed" else 0
+            changed = bench.route[0].change(bench.source, 100, number) if step == "1 % changed" else 0
             applied += changed
             for name in chosen:
                 folder = work / f"peer_{chosen.index(name)}"

@@ -13,16 +13,17 @@ from typing import Any
 from sync_platform.commands.scaffold import PYPROJECT
 from tests.bench.customers import COLUMNS
 from tests.bench.measure import Measured, run
+from tests.bench.sides import Side
 
 _RESOURCES = '''\
 """The two databases of the bench."""
 
 from dagster import EnvVar
 
-from sync_platform.connectors.postgres import Postgres
+{imports}
 
-source = Postgres(url=EnvVar("BENCH_SOURCE_URL"))
-target = Postgres(url=EnvVar("BENCH_TARGET_URL"))
+source = {source}(url=EnvVar("BENCH_SOURCE_URL"))
+target = {target}(url=EnvVar("BENCH_TARGET_URL"))
 '''
 _CHECKS = '''\
 """What a customer must be."""
@@ -107,12 +108,17 @@ class Ours:
         return run(command, env=self.environment, cwd=self.folder)
 
 
-def write_project(folder: Path) -> None:
+def write_project(folder: Path, route: tuple[Side, Side]) -> None:
     """A project with a sync of the full table and one of an empty table."""
+    resources = _RESOURCES.format(
+        imports="\n".join(sorted({f"from sync_platform.connectors.{side.connector}" for side in route})),
+        source=route[0].connector.rpartition(" ")[2],
+        target=route[1].connector.rpartition(" ")[2],
+    )
     files = {
         "pyproject.toml": PYPROJECT,
         "resources/__init__.py": "",
-        "resources/systems.py": _RESOURCES,
+        "resources/systems.py": resources,
         "checks/__init__.py": "",
         "checks/customers.py": _CHECKS,
         "assets/__init__.py": "",

@@ -70,15 +70,23 @@ def sling(source: str, target: str, work: Path) -> Measured:
     """sling, incremental with key and update key."""
     binary = next(environment_of("sling").parent.rglob("sling_linux_amd64/bin/sling-linux-amd64"))
     return run(
-        [binary, "run", "--src-conn", "SRC", "--src-stream", "public.customers", "--tgt-conn", "DST",
-         "--tgt-object", "public.customers", "--mode", "incremental", "--primary-key", "id",
+        [binary, "run", "--src-conn", "SRC", "--src-stream", _sling_table(source), "--tgt-conn", "DST",
+         "--tgt-object", _sling_table(target), "--mode", "incremental", "--primary-key", "id",
          "--update-key", "updated_at"],
         env=_environment(
-            SRC=source + "?sslmode=disable", DST=target + "?sslmode=disable", SLING_HOME_DIR=str(work),
+            SRC=_sling_url(source), DST=_sling_url(target), SLING_HOME_DIR=str(work),
             SLING_DISABLE_TELEMETRY="TRUE",
         ),
         cwd=work,
     )  # fmt: skip
+
+
+def _sling_url(url: str) -> str:
+    return url if url.startswith("mysql:") else url + "?sslmode=disable"
+
+
+def _sling_table(url: str) -> str:
+    return f"{url.rpartition('/')[2]}.customers" if url.startswith("mysql:") else "public.customers"
 
 
 def ingestr(source: str, target: str, work: Path) -> Measured:

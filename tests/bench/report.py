@@ -13,6 +13,7 @@ import psutil
 from tests.bench.csv_bench import WORK as CSV_WORK
 from tests.bench.database_bench import OURS
 from tests.bench.measure import Series
+from tests.bench.sides import POSTGRES, Side
 from tests.bench.startup_bench import HELP, LOCATION
 
 #: What was promised: work -> (what is compared, limit in seconds or as a ratio to the peer, peer).
@@ -38,14 +39,18 @@ def held(work: str, ours: Series, peer: Series | None) -> bool | None:
     return {"nothing changed": engine < 2, "1 % changed": engine < 3, HELP: ours.seconds < 0.5}.get(work, engine < 6)
 
 
-def markdown(found: Sequence[Series], command: str, rows: int, records: int, load: float) -> str:
+def markdown(
+    found: Sequence[Series], command: str, rows: int, records: int, load: float, route: tuple[Side, Side] | None
+) -> str:
     """The tables, with the command that made them, the machine they were made on and how busy it was before."""
     memory = psutil.virtual_memory().total / 2**30
+    source, target = route or (POSTGRES, POSTGRES)
+    where = "on one server" if source is target else "on two servers of one machine"
     lines = [
         f"Made on {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC by `{command}`: {os.cpu_count()} cores, "
         f"{memory:.0f} GB, {platform.system()} {platform.machine()}, Python {platform.python_version()}; load average "
         f"of the minute before {load:.2f} (0 is an idle machine). {rows:,} rows of 10 columns, "
-        f"PostgreSQL to PostgreSQL on one server with default durability; {records:,} records of CSV.",
+        f"{source.name} to {target.name} {where} with default durability; {records:,} records of CSV.",
         "",
         "| work | tool | seconds (median) | all runs | engine seconds | peak memory | times ours |",
         "|---|---|---|---|---|---|---|",

@@ -15,6 +15,7 @@ import pyarrow as pa
 from sync_platform.connectors.mysql.session import Session, identifier, literal
 from sync_platform.connectors.sql import Column, Table, TableOptions, chosen_cursor, chosen_key, did_you_mean
 from sync_platform.errors import ConfigError
+from sync_platform.model import Field
 
 _INTEGERS: Final[Mapping[str, tuple[pa.DataType, pa.DataType]]] = {  # signed, unsigned
     "tinyint": (pa.int16(), pa.int16()),
@@ -67,6 +68,7 @@ SELECT TABLE_SCHEMA AS `schema`, TABLE_NAME AS name FROM information_schema.TABL
 WHERE TABLE_SCHEMA NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys') AND left(TABLE_NAME, 1) <> '_'
 ORDER BY 1, 2 LIMIT 2000
 """
+_MICROS: Final = 6
 _MEMBER: Final = re.compile(r"'((?:[^']|'')*)'")
 
 
@@ -79,10 +81,38 @@ class StoredColumn(Column):
     fraction: int = 6  # digits of a second that a time keeps
     length: int | None = None  # bytes of a binary column
 
+    def field(self) -> Field:
+        """The column as the platform's field, with what MySQL does to odd values."""
+        kept = (
+            f"characters that {self.charset} lacks (such as emoji) are refused"
+            if self.is_text and self.charset not in ("utf8mb4", "utf16", "utf16le", "utf32")
+            else ""
+        )
+        if self.type == "char":
+            kept = "; ".join(filter(None, [kept, "texts with spaces at the end are refused"]))
+        elif self.type == "timestamp":
+            kept = "times before 1970-01-01T00:00:01Z and far in the future are refused"
+        elif self.type == "year":
+            kept = "years but 0 and 1901 to 2155 are refused"
+        elif self.type == "json":
+            kept = "MySQL (not MariaDB) puts the keys of an object into an order of its own"
+        dated = self.type in ("date", "datetime", "timestamp")
+        return replace(
+            Column.field(self),
+            fraction=self.fraction if self.type in ("datetime", "timestamp") and self.fraction < _MICROS else None,
+            reads="the date 0000-00-00 is read as nothing, or refused" if dated else "",
+            keeps=kept,
+        )
+
     @property
     def is_text(self) -> bool:
         """Whether it is compared by a collation."""
         return self.collation is not None
+
+    @property
+    def members(self) -> tuple[str, ...]:
+        """The values that an enumeration or a set is made of."""
+        return _members(self.declared) if self.type in ("enum", "set") else ()
 
     @property
     def definition(self) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import socket
 import threading
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Final
@@ -14,7 +16,7 @@ from pydantic import Field as Setting
 from pydantic import PrivateAttr
 
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.mysql import probing, reading
+from sync_platform.connectors.mysql import binlog, probing, reading
 from sync_platform.connectors.mysql.catalog import Reading, StoredTable, describe
 from sync_platform.connectors.mysql.marker import Markers
 from sync_platform.connectors.mysql.session import Server, identifier
@@ -23,6 +25,7 @@ from sync_platform.connectors.mysql.writing import apply_part
 from sync_platform.connectors.sql import TableOptions, translate
 from sync_platform.crash import crash_point
 from sync_platform.errors import ConfigError
+from sync_platform.home import Home
 from sync_platform.model import (
     Change,
     Cursor,
@@ -67,6 +70,11 @@ class MySQL(Connector):
     statement_timeout_seconds: float = Setting(default=3600.0, description="0 means no limit.")
     lock_timeout_seconds: float = Setting(default=60.0, description="Whole seconds, at least 1.")
     page_bytes: int = Setting(default=8 << 20, description="Size of one page of a read, about.")
+
+    capture: bool = Setting(default=False, description="Follow the binlog: changes are told as they are committed.")
+    server_id: int | None = Setting(
+        default=None, description="What the feed is called among the server's replicas. Default: one by installation."
+    )
 
     _server: Server | None = PrivateAttr(default=None)
     _markers: Markers | None = PrivateAttr(default=None)
@@ -168,6 +176,30 @@ class MySQL(Connector):
             return translate(predicate, self.table(stream), "mysql")
         except ConfigError:
             return None
+
+    def capture_problems(self, streams: Sequence[str]) -> list[str]:
+        """Why these tables cannot be followed in the binlog, each with its mend."""
+        return binlog.problems(self.server(), self._fresh, streams)
+
+    def follow(self, streams: Sequence[str], since: str | None) -> binlog.BinlogFeed:
+        """The changes of these tables behind a position of the binlog; see `connectors.capture`.
+
+        A server ends the older one of two feeds of the same `server_id`.
+        """
+        return binlog.follow(self.server(), self._fresh, streams, since, self._replica())
+
+    def forget(self) -> None:
+        """The server keeps nothing for us."""
+
+    def _replica(self) -> int:
+        """`server_id`, or a number that no other installation and no other connection of this one is likely to have."""
+        if self.server_id is not None:
+            return self.server_id
+        named = f"{socket.gethostname()} {Home.current().root} {self.server().place}"
+        return zlib.crc32(named.encode()) | 1 << 31
+
+    def _fresh(self, stream: str) -> StoredTable:
+        return self.table(stream, fresh=True)
 
     def write(self, stream: str, changes: Sequence[Change]) -> Iterator[Outcome]:
         """One outcome per change, all in one transaction; a create is repeated harmlessly by its token."""

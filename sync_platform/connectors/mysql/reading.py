@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sync_platform.connectors.ahead import ahead
+from sync_platform.connectors.key_text import text_bytes
 from sync_platform.connectors.mysql.catalog import StoredColumn, StoredTable
+from sync_platform.connectors.mysql.charsets import is_known, is_unicode, to_bytes
 from sync_platform.connectors.mysql.decoding import conform, local_text
 from sync_platform.connectors.mysql.session import Server, identifier, literal
 from sync_platform.connectors.mysql.watermark import (
@@ -105,7 +107,7 @@ def get(server: Server, table: StoredTable, ids: Sequence[str], fields: Sequence
         except RecordError:
             continue  # what is no key of this table is no row of it either
         if all(_fits(column, part) for column, part in zip(keys, parts, strict=True)):
-            wanted.append([_said(table, column, part) for column, part in zip(keys, parts, strict=True)])
+            wanted.append([_said_key(table, column, part) for column, part in zip(keys, parts, strict=True)])
     names = ", ".join(identifier(column.name) for column in keys)
     exact = ", ".join(f"BINARY {identifier(c.name)}" if c.is_text else identifier(c.name) for c in keys)
     conditions = []
@@ -245,6 +247,8 @@ def _fits(column: StoredColumn, value: str) -> bool:
     try:
         if pa.types.is_boolean(column.arrow):
             return value.lower() in ("true", "false", "0", "1")
+        if column.is_text and is_known(column.charset):
+            return to_bytes(column.charset or "", value) is not None
         if pa.types.is_binary(column.arrow) or pa.types.is_string(column.arrow):
             return True
         pa.array([value]).cast(column.arrow)
@@ -272,6 +276,20 @@ def _said(table: StoredTable, column: StoredColumn, value: str) -> str:
     return value if column.type in (*_BITS, "bit", "float", "double", "decimal", "year") else literal(value)
 
 
+def _said_key(table: StoredTable, column: StoredColumn, part: str) -> str:
+    """A part of a key as a literal: bytes stand in it as staging prints them, texts in the column's own charset.
+
+    Rows of several literals of another charset are not all compared as the first is.
+    """
+    if pa.types.is_binary(column.arrow):
+        return literal(text_bytes(part))
+    if column.is_text and is_known(column.charset) and not is_unicode(column.charset):
+        return f"_{column.charset} {literal(to_bytes(column.charset or '', part))}"
+    return _said(table, column, part)
+
+
 def _bytes(column: StoredColumn, said: str) -> str:
     """The literal as the bytes the column stores for it."""
-    return f"BINARY CONVERT({said} USING {column.charset})" if column.is_text else said
+    if not column.is_text:
+        return said
+    return said.partition(" ")[2] if said.startswith("_") else f"BINARY CONVERT({said} USING {column.charset})"

@@ -243,17 +243,25 @@ class Server:
         self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._idle)
 
-    def _connect(self) -> Session:
+    @property
+    def secrets(self) -> list[str]:
+        """What no message may show."""
+        return self._address.secrets
+
+    def connect(self) -> Any:
+        """A connection of the driver's that is nobody else's, set up in no way."""
         try:
-            connection = pymysql.connect(
+            return pymysql.connect(
                 **self._address.login, charset="utf8mb4", autocommit=None, client_flag=CLIENT.LOCAL_FILES,
                 program_name="sync-platform",
             )  # fmt: skip
         except (DriverError, OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError):  # an authentication method the driver lacks a package for
                 error = pymysql.err.OperationalError(CR.CR_AUTH_PLUGIN_CANNOT_LOAD, str(error))
-            raise refused_login(error, self.place, self._address.secrets) from None
-        session = Session(connection, self.place, self._address.secrets, self._traffic)
+            raise refused_login(error, self.place, self.secrets) from None
+
+    def _session(self) -> Session:
+        session = Session(self.connect(), self.place, self.secrets, self._traffic)
         session.prepare(dict(self._settings))
         return session
 
@@ -265,7 +273,7 @@ class Server:
         if session is not None and not session.alive():
             session.close()
             session = None
-        session = session or self._connect()
+        session = session or self._session()
         try:
             yield session
         except BaseException:

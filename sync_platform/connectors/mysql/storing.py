@@ -191,18 +191,13 @@ def _lost_text(column: StoredColumn, typed: pa.Array) -> list[tuple[Any, str]]:
     if column.type == "char":
         found.append((pc.ends_with(typed, " "), "ends with a space, which CHAR does not keep"))
     if column.type == "set":
-        members = set(_set_members(column))
+        members = set(column.members)
         unknown = [v is not None and v != "" and not members.issuperset(v.split(",")) for v in typed.to_pylist()]
         found.append((pa.array(unknown), f"has a member that is not among {', '.join(sorted(members))}"))
     if column.type == "time":
         digits = rf"\.\d{{0,{column.fraction}}}0*$|^[^.]*$"
         found.append((pc.invert(pc.match_substring_regex(typed, digits)), f"is finer than {column.declared} keeps"))
     return found
-
-
-def _set_members(column: StoredColumn) -> list[str]:
-    inside = column.declared.partition("(")[2].rpartition(")")[0]
-    return [member.replace("''", "'") for member in inside[1:-1].split("','")]
 
 
 def text_of(value: object) -> str:

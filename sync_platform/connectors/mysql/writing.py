@@ -21,6 +21,7 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 
+from sync_platform.connectors.key_text import text_bytes
 from sync_platform.connectors.mysql import statements
 from sync_platform.connectors.mysql.catalog import StoredColumn, StoredTable
 from sync_platform.connectors.mysql.decoding import local_text
@@ -102,6 +103,9 @@ def _staged_keys(table: StoredTable, rows: pa.Table) -> tuple[dict[str, pa.Array
         columns = [pa.chunked_array([pa.array(texts, pa.string())]) for texts in zip(*parts, strict=True)]
     found: dict[str, pa.Array] = {}
     for i, (name, texts) in enumerate(zip(table.key, columns, strict=True)):
+        if pa.types.is_binary(table.columns[name].arrow):
+            raw = [None if text is None else text_bytes(text) for text in texts.to_pylist()]
+            texts = pa.chunked_array([pa.array(raw, pa.binary())])
         found[f"{statements.KEY}{i}"], more = stored(table, table.columns[name], texts)
         refused |= {row: Refusal(None, f"{table} has no such row: {r.reason}") for row, r in more.items()}
     return found, refused
