@@ -104,14 +104,17 @@ def adopt(
     file: Path,
     count: int,
     types: Mapping[str, pa.DataType],
+    apart: bool = False,
 ) -> Merged | None:
     """Makes the file a landing table was just filled from (see `Sieve.write`) a data file of the staged table.
 
-    None when a key in it is staged already: then its rows must be merged. Otherwise nothing is copied, and the
-    file's own `_seq` holds: it was taken under the lock that still lasts. `types` as for `merge`.
+    None when a key in it is staged already: then its rows must be merged (`apart`: it is known that none is).
+    Otherwise nothing is copied, and the file's own `_seq` holds: it was taken under the lock that still lasts.
+    `types` as for `merge`. The landing table is made anew, not emptied: that reads none of its rows.
     """
     target = retried(lambda: _prepare(con, connection, stream, types))
-    if not target.empty and _shared_keys(con, target.name, f"read_parquet({literal(str(file))})"):
+    known = apart or target.empty
+    if not known and _shared_keys(con, target.name, f"read_parquet({literal(str(file))})"):
         return None
     folder = lake.db.home.lake / connection.replace("/", "_") / stream.replace("/", "_")
     place = folder / f"{APPENDED}{uuid.uuid4()}.parquet"
@@ -120,7 +123,7 @@ def adopt(
         con,
         f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(stream)}, {literal(str(place))},"
         f" schema => {literal(connection)}, allow_missing => true, ignore_extra_columns => true)",
-        f"DELETE FROM {landing}",
+        f"CREATE OR REPLACE TABLE {landing} AS SELECT * FROM {landing} LIMIT 0",
     )
     return Merged(changed=count)
 

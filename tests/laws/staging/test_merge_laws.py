@@ -52,6 +52,15 @@ def test_the_newest_wins_across_chunks_too(lake: Lake, leads: Leads) -> None:
     assert leads("Name") == {"a": "same time, later page"}
 
 
+def test_a_chunk_whose_keys_lie_among_the_staged_ones_is_compared_with_them(lake: Lake, leads: Leads) -> None:
+    for key, name in (("b", "first"), ("d", "first"), ("a", "before all"), ("e", "behind all"), ("b", "first")):
+        load(lake, page([lead(key, 1, Name=name)], 1))
+    done = load(lake, page([lead("c", 2, Name="between"), lead("b", 2, Name="changed"), lead("d", 1, Name="first")], 2))
+    assert done.rows_changed == 2
+    named = {"a": "before all", "b": "changed", "c": "between", "d": "first", "e": "behind all"}
+    assert leads("Name") == named
+
+
 def test_an_older_page_never_overwrites_a_newer_row(lake: Lake, leads: Leads) -> None:
     load(lake, page([lead("a", 5, Name="new")], 1))
     before = seq(lake)
