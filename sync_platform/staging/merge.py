@@ -33,6 +33,9 @@ ATTEMPTS: Final = 10
 #: How the name of a data file begins that we wrote and registered ourselves.
 APPENDED: Final = "appended-"
 
+#: So many rows are not deleted one by one: an empty table takes the place of the one that holds them.
+_MANY: Final = 20_000
+
 T = TypeVar("T")
 
 
@@ -110,7 +113,7 @@ def adopt(
 
     None when a key in it is staged already: then its rows must be merged (`apart`: it is known that none is).
     Otherwise nothing is copied, and the file's own `_seq` holds: it was taken under the lock that still lasts.
-    `types` as for `merge`. The landing table is made anew, not emptied: that reads none of its rows.
+    `types` as for `merge`.
     """
     target = retried(lambda: _prepare(con, connection, stream, types))
     known = apart or target.empty
@@ -123,7 +126,9 @@ def adopt(
         con,
         f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(stream)}, {literal(str(place))},"
         f" schema => {literal(connection)}, allow_missing => true, ignore_extra_columns => true)",
-        f"CREATE OR REPLACE TABLE {landing} AS SELECT * FROM {landing} LIMIT 0",
+        f"CREATE OR REPLACE TABLE {landing} AS SELECT * FROM {landing} LIMIT 0"
+        if count >= _MANY
+        else f"DELETE FROM {landing}",
     )
     return Merged(changed=count)
 

@@ -307,6 +307,22 @@ def test_the_landing_table_is_empty_after_a_load(lake: Lake, rows: Rows) -> None
     assert schema.names == ["Id", "Modified"]
 
 
+def test_after_chunks_of_many_new_rows_the_landing_table_takes_more(lake: Lake, rows: Rows) -> None:
+    def many(first: int) -> Page:
+        return page([lead(f"{n:06}", n, Name=str(n)) for n in range(first, first + 20_000)], first)
+
+    done = load(lake, many(0), many(20_000), limits=Limits(rows=20_000))
+    assert (done.rows_read, done.rows_changed) == (40_000, 40_000)
+    assert rows('SELECT count(*) AS n FROM lake."landing__crm__Lead".rows') == [{"n": 0}]
+    more = load(lake, page([lead("000007", 99_999, Name="changed"), lead("z", 1, Name="new")], 40_001))
+    assert more.rows_changed == 2
+    held = rows("SELECT Name AS name FROM lake.crm.\"Lead\" WHERE Id IN ('000007', '030000', 'z') ORDER BY Id")
+    assert [row["name"] for row in held] == ["changed", "30000", "new"]
+    assert rows('SELECT count(*) AS n, count(DISTINCT _key) AS keys FROM lake.crm."Lead"') == [
+        {"n": 40_001, "keys": 40_001}
+    ]
+
+
 def test_a_load_since_asked_for_is_joined(lake: Lake) -> None:
     source = Scripted.of(page([lead("a", 1)], 1))
     before = dt.datetime.now(dt.UTC) - dt.timedelta(seconds=5)
