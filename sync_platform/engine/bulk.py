@@ -193,15 +193,17 @@ class BulkDelivery:
         table = rows.select("_key", "_target_id", *[pl.col(f"new:{name}").alias(name) for name in names]).to_arrow()
         answer = pl.from_arrow(self._write(str(op), table, delivery))
         assert isinstance(answer, pl.DataFrame)
-        joined = (
-            rows.drop("_target_id")
-            .join(answer, on="_key", how="left", maintain_order="left")
-            .with_columns(
-                _why=pl.when(pl.col("_status").is_null())
-                .then(pl.lit("it was no part of the delivery that happened"))
-                .otherwise(pl.col("_reason_right")),
-                _status=pl.col("_status").fill_null(str(Status.RETRY)),
-            )
+        plain, answer = rows.drop("_target_id"), answer.rename({"_reason": "_told"})
+        answered = (
+            plain.hstack(answer.drop("_key"))
+            if answer["_key"].equals(rows["_key"])
+            else plain.join(answer, on="_key", how="left", maintain_order="left")
+        )
+        joined = answered.with_columns(
+            _why=pl.when(pl.col("_status").is_null())
+            .then(pl.lit("it was no part of the delivery that happened"))
+            .otherwise(pl.col("_told")),
+            _status=pl.col("_status").fill_null(str(Status.RETRY)),
         )
         return _as_settled(joined, self.fields, refused=True)
 

@@ -93,11 +93,15 @@ def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact
     else:
         bulk = None
     rowwise = RowwiseDelivery(session, spec, plan.plan_id, connector, stream, fields, exact)
+    counts = plan.summary["counts"]
+    total = sum(count for op, count in counts.items() if op != Op.INVALID)
     for op in ORDER:
-        if not plan.summary["counts"][str(op)]:
+        if not counts[str(op)]:
             continue
+        # where nothing else is planned there is nothing to choose, which would copy every row
+        wanted = pl.lit(True) if counts[str(op)] == total else pl.col("_op") == str(op)
         parts = (
-            (number, pl.scan_parquet(path).filter(pl.col("_op") == str(op)).collect())
+            (number, pl.scan_parquet(path).filter(wanted).collect())
             for number, path in enumerate(files.paths("changes"))
         )
         if bulk is not None:

@@ -32,8 +32,8 @@ def hash_rows(frame: pl.DataFrame, fields: Sequence[str]) -> pl.Series:
     names = sorted(name for name in fields if name in frame.columns)
     if not names or not frame.height:
         return pl.repeat(0, frame.height, dtype=pl.UInt64, eager=True)
-    text = frame.select(pl.concat_str(_pieces(frame, names)).alias("text"))["text"]
-    parts = [_hash_texts(text[at : at + _ROWS]) for at in range(0, text.len(), _ROWS)]
+    pieces = _pieces(frame, names)
+    parts = [_hash_block(frame[at : at + _ROWS], pieces) for at in range(0, frame.height, _ROWS)]
     return pl.Series(np.concatenate(parts), dtype=pl.UInt64)
 
 
@@ -60,32 +60,37 @@ def _mixed(word: int) -> int:
     return word ^ word >> 31
 
 
-def _pieces(frame: pl.DataFrame, names: Sequence[str]) -> list[pl.Expr]:
-    """Each field as name=value, nothing where it is null; in pieces where it never is, which spares a copy of them."""
-    pieces: list[pl.Expr] = []
+def _pieces(frame: pl.DataFrame, names: Sequence[str]) -> list[str | pl.Expr]:
+    """Each field as name=value, nothing where it is null: constant texts, and values that are never null."""
+    pieces: list[str | pl.Expr] = []
     open_text = ""  # constant text since the last value
     for name in names:
         value = as_text(pl.col(name), frame.schema[name])
         # a float that is not finite has no text
         if not frame[name].null_count() and not frame.schema[name].is_float():
-            pieces += [pl.lit(f"{open_text}{name}\x1f"), value]
+            pieces += [f"{open_text}{name}\x1f", value]
             open_text = "\x1e"
             continue
         pair = pl.concat_str(pl.lit(f"{name}\x1f"), value, pl.lit("\x1e")).fill_null("")
-        pieces += [pl.lit(open_text), pair] if open_text else [pair]
+        pieces += [open_text, pair] if open_text else [pair]
         open_text = ""
-    return [*pieces, pl.lit(open_text)] if open_text else pieces
+    return [*pieces, open_text] if open_text else pieces
 
 
-def _hash_texts(text: pl.Series) -> _Words:
-    sizes = text.str.len_bytes().cast(pl.Int64)
+def _hash_block(rows: pl.DataFrame, pieces: Sequence[str | pl.Expr]) -> _Words:
+    """The texts are put together once, padding included: how long each gets is known from its values."""
+    values = rows.select([one.alias(str(at)) for at, one in enumerate(pieces) if isinstance(one, pl.Expr)])
+    constant = sum(len(one.encode()) for one in pieces if isinstance(one, str))
+    sizes = sum((values[name].str.len_bytes().cast(pl.Int64) for name in values.columns), start=constant)
+    assert isinstance(sizes, pl.Series)  # there is a field, so there is a value
     lengths = sizes.to_numpy()
     counts = (lengths + 7) // 8 + 1  # one word more, so that an empty text has one as well
     widest = int(counts.max())
     alike = widest <= _WIDE and widest * len(counts) <= _UNEVEN * int(counts.sum())
     padding = _PADS.gather(widest * 8 - sizes if alike else (-sizes) % 8 + 8)
-    padded = pl.select(pl.concat_str(text, padding)).to_series().to_arrow().cast("large_binary")
-    data = np.frombuffer(padded.buffers()[2], dtype="<u8")
+    told = [pl.lit(one) if isinstance(one, str) else pl.col(str(at)) for at, one in enumerate(pieces)]
+    text = values.with_columns(padding.alias("pad")).select(pl.concat_str(*told, pl.col("pad")).alias("text"))["text"]
+    data = np.frombuffer(text.to_arrow().cast("large_binary").buffers()[2], dtype="<u8")
     with np.errstate(over="ignore"):
         keys = _mix(np.arange(1, widest + 1, dtype=np.uint64) * _GOLDEN)
         if alike:

@@ -243,8 +243,11 @@ def changes_of(
     base = desired.with_columns(desired_hash(desired, target.fields).alias(HASHED))
     base = base.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base"))
     same = _equal_to_base(target, base, links)
-    others = base.join(same.select("_key"), on="_key", how="anti")
-    found = target.rows(others, links.join(same.select("_key"), on="_key", how="anti"))
+    others, linked = base, links
+    if same.height:
+        others = base.join(same.select("_key"), on="_key", how="anti")
+        linked = links.join(same.select("_key"), on="_key", how="anti")
+    found = target.rows(others, linked)
     current = pl.concat([found, same.select("_target_id", *target.fields)], how="diagonal_relaxed")
     owners = owners_of(target.session.database, target.spec, current["_target_id"].to_list())
     owners = owners.filter(~pl.col("_key").is_in(list(target.left)))
@@ -289,7 +292,11 @@ def _held(changes: pl.DataFrame, keys: pl.DataFrame, reason: str) -> pl.DataFram
 def _with_links(changes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     """Adds `_replaces` (the dead target id of a re-create) and `_relink` (an equal record not linked so yet)."""
     old = links.select("_key", _replaces="_target_id", _was="_base")
-    joined = changes.join(old, on="_key", how="left", maintain_order="left")
+    joined = (
+        changes.join(old, on="_key", how="left", maintain_order="left")
+        if old.height
+        else changes.with_columns(_replaces=pl.lit(None, dtype=pl.String), _was=pl.lit(None, dtype=pl.Int64))
+    )
     return joined.with_columns(
         _relink=pl.col("_target_id").is_not_null()
         & (pl.col("_replaces").ne_missing(pl.col("_target_id")) | pl.col("_was").ne_missing(pl.col("_base")))

@@ -70,7 +70,13 @@ def plan(matched: pl.DataFrame, current: pl.DataFrame, rules: Rules) -> pl.DataF
     told = _current(current, matched, fields)
     if HASHED not in matched.columns:
         matched = matched.with_columns(desired_hash(matched, fields).alias(HASHED))
-    joined = matched.join(told, on=TARGET_ID, how="left", maintain_order="left")
+    joined = (
+        matched.join(told, on=TARGET_ID, how="left", maintain_order="left")
+        if told.height
+        else matched.with_columns(
+            pl.lit(None, dtype=kind).alias(n) for n, kind in told.schema.items() if n != TARGET_ID
+        )
+    )
     joined = joined.with_columns(
         _here=pl.col(_HERE).fill_null(False),
         **{f"differs:{name}": _differs(name, current, matched, rules) for name in fields},

@@ -54,7 +54,7 @@ class Lake:
     def __init__(self, db: Database, *, memory_limit: str = "1GB", threads: int | None = None) -> None:
         self.db = db
         self._memory_limit = memory_limit
-        self._threads = threads or min(os.cpu_count() or 2, 8)
+        self._threads = threads or _threads(os.cpu_count() or 1)
         self._instance: duckdb.DuckDBPyConnection | None = None
         self._attached: tuple[int, str] | None = None  # process and URL the instance belongs to
         self._urls: set[str] = set()  # whose passwords must not show
@@ -174,6 +174,15 @@ class Lake:
 
         with advisory_lock(self.db, "lake/attach"):
             yield
+
+
+def _threads(cores: int) -> int:
+    """How many threads DuckDB works with; on two cores one.
+
+    Whoever waits for a query looks for tasks without a pause while another thread has the last of them: with two
+    threads that takes the core which the source, the target and the rows read ahead need at that moment.
+    """
+    return 1 if cores <= 2 else min(cores, 8)
 
 
 def _blank(home: Home, memory_limit: str, threads: int, spill: Path | None) -> duckdb.DuckDBPyConnection:

@@ -257,15 +257,16 @@ class Load:
         target = describe(self.con, self._connection, stream.name)
         reading = self._reading(chunk, target)
         stored = self.landing.reading.chunk
-        count, schema, file = 0, None, self.landing.file
+        count, schema, file, apart = 0, None, self.landing.file, False
         if chunk.rows.num_rows:
             with Sieve(self.con, chunk.rows, target, stream.key, self._source.cursor) as sieve:
                 self._check_cursor(sieve, chunk)
                 absence.remember(sieve)
                 count, schema = sieve.write(file, self.landing.next_chunk, next_seq(self._lake))
+                apart = sieve.apart
         if count:
             self.landing.store(schema, count, reading)
-            if not self._adopt(file, count, chunk.types):
+            if not self._adopt(file, count, chunk.types, apart=apart):
                 self._merge()
         elif reading.moved_from(self.landing.reading) and (chunk.last or self._due()):
             self.landing.store(None, 0, reading)
@@ -312,10 +313,10 @@ class Load:
             columns=list(chunk.types),
         )
 
-    def _adopt(self, file: Path, count: int, types: Mapping[str, pa.DataType]) -> bool:
+    def _adopt(self, file: Path, count: int, types: Mapping[str, pa.DataType], *, apart: bool) -> bool:
         """Tries to make the file just landed a part of the staged table as it is, which spares a first load a copy."""
         place, landing = (self._connection, self._source.stream.name), self.landing.table()
-        done = adopt(self._lake, self.con, *place, landing=landing, file=file, count=count, types=types)
+        done = adopt(self._lake, self.con, *place, landing=landing, file=file, count=count, types=types, apart=apart)
         if done is not None:
             self._changed += done.changed
         return done is not None

@@ -33,6 +33,9 @@ ATTEMPTS: Final = 10
 #: How the name of a data file begins that we wrote and registered ourselves.
 APPENDED: Final = "appended-"
 
+#: So many rows are not deleted one by one: an empty table takes the place of the one that holds them.
+_MANY: Final = 20_000
+
 T = TypeVar("T")
 
 
@@ -104,14 +107,17 @@ def adopt(
     file: Path,
     count: int,
     types: Mapping[str, pa.DataType],
+    apart: bool = False,
 ) -> Merged | None:
     """Makes the file a landing table was just filled from (see `Sieve.write`) a data file of the staged table.
 
-    None when a key in it is staged already: then its rows must be merged. Otherwise nothing is copied, and the
-    file's own `_seq` holds: it was taken under the lock that still lasts. `types` as for `merge`.
+    None when a key in it is staged already: then its rows must be merged (`apart`: it is known that none is).
+    Otherwise nothing is copied, and the file's own `_seq` holds: it was taken under the lock that still lasts.
+    `types` as for `merge`.
     """
     target = retried(lambda: _prepare(con, connection, stream, types))
-    if not target.empty and _shared_keys(con, target.name, f"read_parquet({literal(str(file))})"):
+    known = apart or target.empty
+    if not known and _shared_keys(con, target.name, f"read_parquet({literal(str(file))})"):
         return None
     folder = lake.db.home.lake / connection.replace("/", "_") / stream.replace("/", "_")
     place = folder / f"{APPENDED}{uuid.uuid4()}.parquet"
@@ -120,7 +126,9 @@ def adopt(
         con,
         f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(stream)}, {literal(str(place))},"
         f" schema => {literal(connection)}, allow_missing => true, ignore_extra_columns => true)",
-        f"DELETE FROM {landing}",
+        f"CREATE OR REPLACE TABLE {landing} AS SELECT * FROM {landing} LIMIT 0"
+        if count >= _MANY
+        else f"DELETE FROM {landing}",
     )
     return Merged(changed=count)
 

@@ -64,6 +64,8 @@ class Sieve:
         self._rows = rows
         #: The column of a key that may rise from row to row, as a database reads it: then no two are the same.
         self._rising = key[0] if len(key) == 1 and pa.types.is_integer(self._types.get(key[0])) else None
+        #: No key of the chunk is staged: either nothing is, or all keys lie beyond those that are.
+        self.apart = target.empty or self._beyond(key)
         con.register("chunk", rows)
         cursor_of = "NULL::BIGINT"
         if cursor is not None and cursor in self._types:
@@ -111,6 +113,22 @@ class Sieve:
         row = self._con.execute(f"COPY ({changes}) TO {literal(str(file))} ({_QUICK})").fetchone()
         return (int(row[0]) if row else 0), schema
 
+    def _beyond(self, key: Sequence[str]) -> bool:
+        """Whether the chunk's keys are all lower or all higher than the staged ones, as while a table is first read.
+
+        Looking at the ends of one column is far less than joining the chunk with what is staged.
+        """
+        kind = self._types.get(key[0]) if len(key) == 1 else None
+        if kind is None or kind != self._target.types.get(key[0]):
+            return False
+        if not pa.types.is_integer(kind) and not pa.types.is_string(kind):
+            return False
+        ends = pc.min_max(self._rows.column(key[0])).as_py()
+        staged = self._con.execute(
+            f"SELECT min({quoted(key[0])}), max({quoted(key[0])}) FROM {self._target.name}"
+        ).fetchone()
+        return staged is not None and (staged[1] < ends["min"] or ends["max"] < staged[0])
+
     def _repeats(self) -> bool:
         if self._rising is not None:
             values = self._rows.column(self._rising)
@@ -137,7 +155,7 @@ class Sieve:
     def _changes(self, source: str) -> str:
         names = ", ".join(f"s.{quoted(name)}" for name in self._types)
         kept = f"s.{KEY}, s.{DELETED}, s.{CURSOR}, s.{READ_AT}"
-        if self._target.empty:
+        if self.apart:
             hashed = hash_sql(self._types, lambda name: f"s.{quoted(name)}")
             return f"""
                 SELECT {names}, {kept}, {hashed}::UBIGINT AS {MERGED} FROM ({source}) s WHERE NOT s.{DELETED}"""

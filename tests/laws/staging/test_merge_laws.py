@@ -52,6 +52,15 @@ def test_the_newest_wins_across_chunks_too(lake: Lake, leads: Leads) -> None:
     assert leads("Name") == {"a": "same time, later page"}
 
 
+def test_a_chunk_whose_keys_lie_among_the_staged_ones_is_compared_with_them(lake: Lake, leads: Leads) -> None:
+    for key, name in (("b", "first"), ("d", "first"), ("a", "before all"), ("e", "behind all"), ("b", "first")):
+        load(lake, page([lead(key, 1, Name=name)], 1))
+    done = load(lake, page([lead("c", 2, Name="between"), lead("b", 2, Name="changed"), lead("d", 1, Name="first")], 2))
+    assert done.rows_changed == 2
+    named = {"a": "before all", "b": "changed", "c": "between", "d": "first", "e": "behind all"}
+    assert leads("Name") == named
+
+
 def test_an_older_page_never_overwrites_a_newer_row(lake: Lake, leads: Leads) -> None:
     load(lake, page([lead("a", 5, Name="new")], 1))
     before = seq(lake)
@@ -296,6 +305,22 @@ def test_the_landing_table_is_empty_after_a_load(lake: Lake, rows: Rows) -> None
         schema = columns(con, "crm", "Lead")
     assert schema is not None
     assert schema.names == ["Id", "Modified"]
+
+
+def test_after_chunks_of_many_new_rows_the_landing_table_takes_more(lake: Lake, rows: Rows) -> None:
+    def many(first: int) -> Page:
+        return page([lead(f"{n:06}", n, Name=str(n)) for n in range(first, first + 20_000)], first)
+
+    done = load(lake, many(0), many(20_000), limits=Limits(rows=20_000))
+    assert (done.rows_read, done.rows_changed) == (40_000, 40_000)
+    assert rows('SELECT count(*) AS n FROM lake."landing__crm__Lead".rows') == [{"n": 0}]
+    more = load(lake, page([lead("000007", 99_999, Name="changed"), lead("z", 1, Name="new")], 40_001))
+    assert more.rows_changed == 2
+    held = rows("SELECT Name AS name FROM lake.crm.\"Lead\" WHERE Id IN ('000007', '030000', 'z') ORDER BY Id")
+    assert [row["name"] for row in held] == ["changed", "30000", "new"]
+    assert rows('SELECT count(*) AS n, count(DISTINCT _key) AS keys FROM lake.crm."Lead"') == [
+        {"n": 40_001, "keys": 40_001}
+    ]
 
 
 def test_a_load_since_asked_for_is_joined(lake: Lake) -> None:
