@@ -89,9 +89,9 @@ class TwoDatabases:
         self.do(side, f"INSERT INTO source_rows SELECT seq, concat('name ', seq), seq / 100.0 FROM {numbers}")
 
     def change(self, side: str) -> None:
-        """Edits a third of a side's source, deletes some rows and adds others."""
+        """Edits a third of a side's source, and deletes two rows."""
         self.do(side, "UPDATE source_rows SET name = concat(name, '!'), amount = NULL WHERE id % 3 = 0")
-        self.do(side, "DELETE FROM source_rows WHERE id % 100 = 1")
+        self.do(side, "DELETE FROM source_rows WHERE id % 1000 = 1")
 
     def rows(self, side: str, table: str) -> Rows:
         """A table's rows by id; its primary key allows none twice."""
