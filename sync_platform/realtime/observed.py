@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sync_platform.engine.lookups import with_target_id
+from sync_platform.errors import ConfigError
 from sync_platform.model import DELETED
 from sync_platform.staging.canonical import fit
 from sync_platform.staging.overlay import encoded
@@ -154,7 +155,7 @@ class Watched:
         if not keys:
             return {}
         read_at = micros(dt.datetime.now(dt.UTC))
-        found = self.connector.get(self.stream.name, list(keys), list(self.types))
+        found = self._asked(list(keys))
         rows = {one.key: one for one in self._rows(found, read_at)}
         missing = [key for key in keys if key not in rows]
         if not missing:
@@ -166,6 +167,17 @@ class Watched:
             rows |= {key: _gone(key, known.get(key), read_at) for key in missing}
             beaten = set(rows) - self._keep(connection, list(rows.values()))
             return rows | self._known(connection, sorted(beaten)) if beaten else rows
+
+    def _asked(self, keys: list[str]) -> pa.Table:
+        """These records as the source has them; a staged field that the source has no more is absent."""
+        try:
+            return self.connector.get(self.stream.name, keys, list(self.types))
+        except ConfigError:
+            there = set(self.connector.discover(self.stream.name).names)
+            left = [name for name in self.types if name in there]
+            if len(left) == len(self.types):
+                raise
+            return self.connector.get(self.stream.name, keys, left)
 
     def _newest(self, keys: Collection[str]) -> dict[str, Observed]:
         with self.database.connection() as connection:
