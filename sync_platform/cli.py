@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sync_platform.commands.capturing import capture
 from sync_platform.commands.conflicts import conflicts
 from sync_platform.commands.dead_letters import dead
 from sync_platform.commands.invocation import Json, ProjectDir, SyncName, answering, project_of
@@ -33,6 +34,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(operating)
+app.add_typer(capture, name="capture")
 app.add_typer(conflicts, name="conflicts")
 app.add_typer(dead, name="dead")
 app.add_typer(webhooks, name="webhooks")

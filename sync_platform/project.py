@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import gc
 import importlib
 import os
 import sys
@@ -153,6 +154,9 @@ class Project:
                 raise ConfigError(
                     f"connection {name!r} is not configured: {error}", field=name, mend="see its class in resources/"
                 ) from error
+            gc.collect(
+                1
+            )  # Dagster made an instance for that, whose SQLite is to be closed by the thread that opened it
             ready._shared = shared
             self._connected[name] = ready
         return self._connected[name]

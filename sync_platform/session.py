@@ -67,6 +67,7 @@ class Session:
                 tokens=PostgresTokens(self.database, name),
                 quota=PostgresQuota(self.database, name, priority=self.priority),
                 attempts=self.attempts,
+                installation=self.database.installation,
             )
             self._connectors[name] = self.project.connect(name, shared)
         return self._connectors[name]

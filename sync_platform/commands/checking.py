@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from sync_platform.commands.checking_capture import check_capture
 from sync_platform.commands.checking_two_way import check_two_way, two_way_notes
 from sync_platform.errors import ConfigError
 
@@ -69,6 +70,7 @@ def _check_sync(session: Session, declared: DeclaredSync) -> list[Found]:
     found += _lookups(session, declared)
     if len(schemas) < 2:
         return found
+    found += check_capture(session, declared)
     for part in (_filter, _dedupe, _contract, _match, _alert):
         try:
             part(session, declared, schemas)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sync_platform.commands.checking_capture import capture_looks
 from sync_platform.errors import SyncError
 from sync_platform.home import Home
 
@@ -25,7 +26,12 @@ def examine(project: Project) -> list[Finding]:
         names = sorted(project.connectors)
     except SyncError as error:
         return [*findings, {"what": "resources", "ok": False, "told": error.message, "mend": error.mend}]
-    return findings + [_look(f"connection {name}", partial(_connection, project, name)) for name in names]
+    findings += [_look(f"connection {name}", partial(_connection, project, name)) for name in names]
+    try:
+        looks = capture_looks(project)
+    except SyncError:  # the state is away, which is among the findings
+        return findings
+    return findings + [_look(what, how) for what, how in looks]
 
 
 def _look(what: str, how: Callable[[], str]) -> Finding:

@@ -105,6 +105,7 @@ def _start_all(home: Home, project: Project, ports: Ports) -> list[dict[str, Any
         "SYNC_PROJECT": str(project.root),
     }
     started: list[Service] = []
+    words = len(_words(home, "capture"))
     try:
         if ports.sandbox is not None:
             started.append(_command(home, "sandbox", ports.sandbox, environment))
@@ -121,6 +122,10 @@ def _start_all(home: Home, project: Project, ports: Ports) -> list[dict[str, Any
             )
         )
         _wait(home, started[-1], lambda: _worker_seen(database) >= since)
+        if _followed(project):
+            capture = [sys.executable, "-m", "sync_platform.cli", "capture"]
+            started.append(_start(home, "capture", capture, environment, None, project.root))
+            _wait(home, started[-1], lambda: "follows" in _words(home, "capture")[words:])
         workspace = str(project.root / "workspace.yaml")
         scripts = Path(sys.executable).parent
         ui = [str(scripts / "dagster-webserver"), "-h", "127.0.0.1", "-p", str(ports.ui), "-w", workspace]
@@ -136,6 +141,19 @@ def _start_all(home: Home, project: Project, ports: Ports) -> list[dict[str, Any
         raise
     _record(home).write_text(json.dumps([asdict(one) for one in started]))
     return status_of_services(database, home)
+
+
+def _followed(project: Project) -> bool:
+    """Whether the log of any connection is to be followed."""
+    from sync_platform.connectors.capture import captures
+
+    return any(captures(one) for one in project.connectors.values())
+
+
+def _words(home: Home, name: str) -> str:
+    """What a service has logged so far."""
+    log = home.logs / f"{name}.log"
+    return log.read_text(errors="replace") if log.exists() else ""
 
 
 def _refuse_taken(option: str, port: int) -> None:
@@ -278,6 +296,7 @@ def status_document(project: Project) -> dict[str, Any]:
     """The services and, per sync, its last run, next run and open dead letters."""
     import datetime as dt
 
+    from sync_platform.commands.capturing import standings
     from sync_platform.components.frequency import next_tick
     from sync_platform.ledger.runs import last_report
     from sync_platform.ledger.unsettled import count_open
@@ -297,7 +316,11 @@ def status_document(project: Project) -> dict[str, Any]:
                     "dead_letters_open": count_open(connection, name),
                 }
             )
-    return {"services": status_of_services(database, Home.current()), "syncs": rows}
+    return {
+        "services": status_of_services(database, Home.current()),
+        "syncs": rows,
+        "captures": standings(project, database),
+    }
 
 
 def show_services(services: list[dict[str, Any]]) -> None:
@@ -313,3 +336,6 @@ def show_status(document: dict[str, Any]) -> None:
     show_services(document["services"])
     columns = ["name", "last_run_id", "next_sync", "dead_letters_open"]
     table("syncs", columns, [[one[c] for c in columns] for one in document["syncs"]])
+    if document["captures"]:
+        columns = ["connection", "state", "stored", "told_at", "behind_bytes", "reason"]
+        table("captures", columns, [[one[c] for c in columns] for one in document["captures"]])

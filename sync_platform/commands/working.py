@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sync_platform.errors import SyncError
 from sync_platform.project import Project
+from sync_platform.realtime.inbox import Routes
 from sync_platform.realtime.routes import RouteTable
 from sync_platform.session import Session
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from sync_platform.engine.spec import SyncSpec
 
 
-class _Declared:
+class Declared:
     """The realtime syncs of a project's folder, read again when a file has changed."""
 
     def __init__(self, root: Path) -> None:
@@ -30,6 +31,11 @@ class _Declared:
         self._syncs: Mapping[str, SyncSpec] = {}
         self._looked = float("-inf")
         self._lock = threading.Lock()
+
+    @property
+    def routes(self) -> Routes:
+        """Which of them read a stream, as of the last look."""
+        return self._table.routes
 
     def now(self) -> Mapping[str, SyncSpec]:
         """The syncs as the files are now, looked at once a second; a broken file leaves them as they were."""
@@ -53,7 +59,7 @@ def work(project: Project, concurrency: int) -> None:
     from sync_platform.realtime.window import Windows
     from sync_platform.realtime.worker import Worker
 
-    session, declared = Session.open(project), _Declared(project.root)
+    session, declared = Session.open(project), Declared(project.root)
     tell = Teller(session.database, declared.now, lambda: instance_of(session.database))
     with contextlib.closing(session), tell as teller:
         windows = Windows(

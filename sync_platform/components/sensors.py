@@ -15,8 +15,10 @@ from dagster._core.storage.dagster_run import RunRecord
 from sync_platform.components.draining import drain_job_name
 from sync_platform.connectors.connector import Connector
 from sync_platform.errors import SyncError
+from sync_platform.ledger.captures import standings
 from sync_platform.project import Project
 from sync_platform.run_tags import SYNC
+from sync_platform.staging.debts import debts
 from sync_platform.state.database import Database, open_state
 
 if TYPE_CHECKING:
@@ -166,24 +168,44 @@ def _change_sensor(spec: SyncSpec, ends: Sequence[Endpoint]) -> dg.SensorDefinit
     def evaluate(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from sync_platform.session import Session
 
+        def requested(what: str) -> Answer:
+            return _requested(what, _last_run(context.instance, spec.name), {SYNC: spec.name})
+
         try:
             session = Session.open(Project.current())
-            told = [session.connector(end.connection).probe(end.object) for end in ends]
+            debt = _debt_of(session.database, ends)
+            if debt is not None:
+                return _answered(requested(debt), context.cursor)
+            followed = {name for name, one in standings(session.database).items() if one.follows}
+            asked = [end for end in ends if end.connection not in followed]
+            if not asked:
+                return dg.SensorResult(skip_reason=f"capture tells what changes in {names}", cursor=context.cursor)
+            told = [session.connector(end.connection).probe(end.object) for end in asked]
         except SyncError as error:
             return dg.SensorResult(skip_reason=f"{names} cannot be asked: {error.message}")
         seen = " ".join(one for one in told if one is not None)
         if not seen or seen == context.cursor:
             return dg.SensorResult(skip_reason=f"{names} did not change")
-        answer = _requested(seen, _last_run(context.instance, spec.name), {SYNC: spec.name})
-        if isinstance(answer, dg.SkipReason):  # a run in progress may have read before the change
-            return dg.SensorResult(skip_reason=answer)
-        return dg.SensorResult(run_requests=[answer], cursor=seen)
+        return _answered(requested(seen), seen)
 
     return dg.SensorDefinition(
         name=f"{spec.name}_changes",
         job_name=spec.name,
         evaluation_fn=evaluate,
-        description=f"Runs the sync when {names} changed.",
+        description=f"Runs the sync when {names} changed, or owes a full compare.",
         minimum_interval_seconds=PROBE_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
+
+
+def _answered(answer: Answer, cursor: str | None) -> dg.SensorResult:
+    """The cursor moves with a run only: a run in progress may have read before the change."""
+    if isinstance(answer, dg.SkipReason):
+        return dg.SensorResult(skip_reason=answer)
+    return dg.SensorResult(run_requests=[answer], cursor=cursor)
+
+
+def _debt_of(database: Database, ends: Sequence[Endpoint]) -> str | None:
+    """Which stream owes a full compare since when, which the sync's run pays; None when none does."""
+    owed = debts(database, [(end.connection, end.object) for end in ends])
+    return next((f"{name}/{stream} owes a compare since {one.since}" for (name, stream), one in owed.items()), None)

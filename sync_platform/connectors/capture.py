@@ -47,6 +47,7 @@ class Behind:
 
     size: int | None  # bytes
     limit: int | None = None  # bytes after which the database gives the position up; None: it never does
+    warn: int | None = None  # bytes after which people must hear of it
 
 
 class Feed(Protocol):
@@ -73,8 +74,16 @@ class Feed(Protocol):
 
 
 @runtime_checkable
+class TellsKept(Protocol):
+    """A connector that can say how much its database keeps for us while nobody follows it."""
+
+    def kept(self) -> Behind | None:
+        """How far the position is behind; None when the database keeps nothing for us."""
+
+
+@runtime_checkable
 class Captures(Protocol):
-    """A connector that can follow its database's log."""
+    """A connector that can follow its database's log, when its setting `capture` says so."""
 
     def capture_problems(self, streams: Sequence[str]) -> list[str]:
         """Why these streams cannot be followed (settings, rights, a table without a key), each with its mend."""
@@ -88,3 +97,8 @@ class Captures(Protocol):
 
     def forget(self) -> None:
         """Drops what the database keeps for us (slot, publication); nothing happens when there is nothing."""
+
+
+def captures(connector: object) -> bool:
+    """Whether a connection is to be followed: its connector can be, and its setting `capture` is on."""
+    return isinstance(connector, Captures) and getattr(connector, "capture", False) is True

@@ -53,12 +53,14 @@ class Shared:
     """What `connect(name)` gives a connector: its name and the installation's shared state.
 
     `attempts`: how often a call that may be repeated is made at most (None: as the connector thinks right).
+    `installation`: what no other installation is called, for names of things we leave in the account.
     """
 
     name: str
     tokens: TokenStore
     quota: Quota
     attempts: int | None = None
+    installation: str = ""
 
 
 @dataclass(slots=True)

@@ -20,12 +20,19 @@ def with_target_id(table: pa.Table, stream: Stream) -> pl.DataFrame:
     """A frame of target rows with `_target_id`: the same text as staging's `_key`, a JSON array for several columns."""
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
-    texts = [frame[name].cast(pl.String) for name in stream.key]
+    texts = [_key_text(frame[name]) for name in stream.key]
     if len(texts) == 1:
         return frame.with_columns(texts[0].alias("_target_id"))
     rows = zip(*(text.to_list() for text in texts), strict=True)
     ids = [json.dumps(parts, ensure_ascii=False, separators=(",", ":")) for parts in rows]
     return frame.with_columns(pl.Series("_target_id", ids, dtype=pl.String))
+
+
+def _key_text(column: pl.Series) -> pl.Series:
+    """As `staging.fingerprint` writes a key's column."""
+    if isinstance(column.dtype, pl.Datetime):
+        return column.dt.strftime("%Y-%m-%d %H:%M:%S%.6f" + ("" if column.dtype.time_zone is None else "Z"))
+    return column.cast(pl.String)
 
 
 def target_rows(connector: Connector, stream: Stream, ids: Sequence[str], fields: Sequence[str]) -> pl.DataFrame:

@@ -18,6 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sync_platform.engine.lookups import with_target_id
+from sync_platform.errors import ConfigError
+from sync_platform.model import DELETED
 from sync_platform.staging.canonical import fit
 from sync_platform.staging.overlay import encoded
 
@@ -153,7 +155,7 @@ class Watched:
         if not keys:
             return {}
         read_at = micros(dt.datetime.now(dt.UTC))
-        found = self.connector.get(self.stream.name, list(keys), list(self.types))
+        found = self._asked(list(keys))
         rows = {one.key: one for one in self._rows(found, read_at)}
         missing = [key for key in keys if key not in rows]
         if not missing:
@@ -166,6 +168,17 @@ class Watched:
             beaten = set(rows) - self._keep(connection, list(rows.values()))
             return rows | self._known(connection, sorted(beaten)) if beaten else rows
 
+    def _asked(self, keys: list[str]) -> pa.Table:
+        """These records as the source has them; a staged field that the source has no more is absent."""
+        try:
+            return self.connector.get(self.stream.name, keys, list(self.types))
+        except ConfigError:
+            there = set(self.connector.discover(self.stream.name).names)
+            left = [name for name in self.types if name in there]
+            if len(left) == len(self.types):
+                raise
+            return self.connector.get(self.stream.name, keys, left)
+
     def _newest(self, keys: Collection[str]) -> dict[str, Observed]:
         with self.database.connection() as connection:
             return self._known(connection, sorted(keys))
@@ -177,12 +190,13 @@ class Watched:
         table = fit(named, dict(self.types), f"{self.connection}/{self.stream.name}")
         keys = with_target_id(found.select(list(self.stream.key)), self.stream)["_target_id"].to_list()
         cursors = _cursors(table, self.stream)
+        gone = found.column(DELETED).to_pylist() if DELETED in found.column_names else [False] * len(keys)
         columns = {name: encoded(table.column(name)) for name in table.column_names}
         return [
             Observed(
                 key=key,
                 values={name: values[at] for name, values in columns.items()},
-                deleted=False,
+                deleted=gone[at],
                 cursor=cursors[at],
                 read_at=read_at,
                 read_cursor=cursors[at],

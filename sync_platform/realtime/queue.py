@@ -164,12 +164,18 @@ def release(
         connection.execute(_RELEASE, told)
 
 
+def alone(connection: Connection, worker: str) -> None:
+    """Until the transaction ends, nothing else of this worker changes many queue rows: two orders would deadlock."""
+    connection.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 8))", (worker,))
+
+
 def renew(database: Database, worker: str, batches: Sequence[str]) -> None:
     """Extends the leases of the batches this worker is busy with (events, claims on targets), and says that it lives.
 
     What it claimed and lost sight of is not renewed: it comes back when its lease runs out.
     """
     with database.connection() as connection:
+        alone(connection, worker)
         connection.execute(
             """UPDATE sync.queue SET lease_until = now() + make_interval(secs => %s)
                WHERE owner = %s AND plan_id = ANY(%s::uuid[])""",

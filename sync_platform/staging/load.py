@@ -20,7 +20,7 @@ from sync_platform.crash import crash_point
 from sync_platform.errors import BlockedError, ContractError, SyncError
 from sync_platform.meanwhile import importing
 from sync_platform.model import Position, Stream
-from sync_platform.staging import ledger
+from sync_platform.staging import debts, ledger
 from sync_platform.staging.absence import Absence
 from sync_platform.staging.canonical import canonical
 from sync_platform.staging.chunks import Chunk, Chunks, Limits
@@ -78,8 +78,8 @@ def stage(
 
     `fields` and `where` are the Source's own (a wider or another range reads everything once).
     `requested_at`: a load that started at or after it is joined instead of reading again. `full`
-    reads everything from nothing, which is what proves absences; a stream without a cursor is
-    always read so. `allow_empty` lets a complete read of nothing delete everything.
+    reads everything from nothing, which is what proves absences; a stream without a cursor, or that owes
+    a full read (see `debts`), is always read so. `allow_empty` lets a complete read of nothing delete everything.
 
     Raises the connector's errors (after storing the pages that came before), ContractError for a
     value that does not fit (its chunk is not stored), BlockedError for an emptied source,
@@ -89,22 +89,28 @@ def stage(
 
     quiet()
     importing("sync_platform.staging.destination")  # dlt, while the lake is attached
-    source = _Source(connector=connector, stream=connector.stream(stream), fields=fields, where=where)
+    source = Source(connector=connector, stream=connector.stream(stream), fields=fields, where=where)
 
     def waiting() -> None:
         if on_progress is not None:
             on_progress(Progress(rows_read=0, rows_changed=0, rows_deleted=0, chunks=0, waiting=True))
 
     with advisory_lock(lake.db, lock_name(connection, stream), on_wait=waiting) as lock:
+        debt = debts.owed(lake.db, connection, stream)
+        if debt is not None:
+            full, allow_empty = True, allow_empty or debt.emptied
         if requested_at is not None:
-            joined = ledger.to_join(lake.db, connection, stream, requested_at, complete=full)
+            begun = requested_at if debt is None else max(requested_at, debt.since)
+            joined = ledger.to_join(lake.db, connection, stream, begun, complete=full)
             if joined is not None:
                 return joined
         load_id = ledger.start(lake.db, connection, stream)
-        load = _Load(lake, connection, source, lock, load_id, limits, on_progress)
+        load = Load(lake, connection, source, lock, load_id, limits, on_progress)
         try:
             with translated(lake), lake.connect() as load.con, Landing(lake, connection, stream) as load.landing:
-                return load.run(full=full, allow_empty=allow_empty)
+                done = load.run(full=full, allow_empty=allow_empty)
+                debts.pay(lake.db, connection, stream, done)
+                return done
         except BaseException as error:
             with contextlib.suppress(SyncError):  # the first error is the one to tell
                 ledger.fail(lake.db, load_id, "blocked" if isinstance(error, BlockedError) else "failed")
@@ -135,11 +141,12 @@ def next_read_is_full(
         translated(lake),
         Landing(lake, connection, stream) as landing,
     ):
-        return needs_full_read(landing.reading, fields, where)
+        debt = debts.owed(lake.db, connection, stream)
+        return needs_full_read(landing.reading, fields, where) or (debt.reason if debt is not None else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Source:
+class Source:
     connector: Connector
     stream: Stream
     fields: Sequence[str] | None
@@ -156,7 +163,7 @@ class _Source:
         return list(dict.fromkeys([*self.stream.key, *([self.cursor] if self.cursor else []), *self.fields]))
 
 
-class _Load:
+class Load:
     """One load while it runs."""
 
     con: duckdb.DuckDBPyConnection
@@ -167,7 +174,7 @@ class _Load:
         self,
         lake: Lake,
         connection: str,
-        source: _Source,
+        source: Source,
         lock: Connection,
         load_id: str,
         limits: Limits,

@@ -36,6 +36,7 @@ class Database:
             url = server.ensure_running(home)
         self._url = url
         self._reader_url: str | None = None
+        self._installation: str | None = None
         self._lock = threading.Lock()
         self._idle: list[Connection] = []
         self._pid = os.getpid()
@@ -73,6 +74,14 @@ class Database:
             known = {name: value for name, value in _parameters(self._url).items() if name != "passfile"}
             self._reader_url = url_of({**known, "user": login, "password": password})
         return self._reader_url
+
+    @property
+    def installation(self) -> str:
+        """What this installation is called where it leaves something at a source; no other is called so."""
+        if self._installation is None:
+            row = self.statement("SELECT id::text FROM sync.installation", {})
+            self._installation = str(row[0]) if row else ""
+        return self._installation
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Connection]:

@@ -13,11 +13,13 @@ import pyarrow as pa
 from pydantic import Field as Setting
 from pydantic import PrivateAttr
 
+from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.postgres import probing, reading
+from sync_platform.connectors.postgres import probing, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
+from sync_platform.connectors.postgres.replication import Kept
 from sync_platform.connectors.postgres.session import Server, identifier, literal
 from sync_platform.connectors.postgres.writing import apply_part, refuse_whole_part, text_of
 from sync_platform.connectors.sql import Table, TableOptions, translate
@@ -65,6 +67,15 @@ class Postgres(Connector):
     statement_timeout_seconds: float = Setting(default=3600.0, description="0 means no limit.")
     lock_timeout_seconds: float = Setting(default=60.0, description="0 means no limit.")
     page_bytes: int = Setting(default=8 << 20, description="Size of one page of a read, about.")
+    capture: bool = Setting(default=False, description="Follow the database's log (logical replication).")
+    capture_name: str = Setting(default="", description="Name of slot and publication; default: one of our own.")
+    capture_publication: str = Setting(
+        default="", description="A publication somebody else made and changes; default: one we make."
+    )
+    slot_limit_bytes: int = Setting(
+        default=10 << 30, description="Log the server may keep for us before it is told loudly; 0 means no limit."
+    )
+    slot_limit_drops: bool = Setting(default=False, description="Beyond that limit, give the slot up.")
 
     _server: Server | None = PrivateAttr(default=None)
     _few: FewRows | None = PrivateAttr(default=None)
@@ -252,6 +263,39 @@ class Postgres(Connector):
         sql = f"SELECT NOT EXISTS (SELECT 1 FROM {identifier(table.schema, table.name)}) AS empty"
         with self.server().session() as session:
             return bool(session.rows(sql, f"looking into {table}")["empty"][0].as_py())
+
+    # -- change capture --------------------------------------------------------------------------
+
+    def capture_problems(self, streams: Sequence[str]) -> list[str]:
+        """Why these tables cannot be followed, each with its mend; see `replication`."""
+        return replication.problems(self.server(), self._kept(), [self.table(name, fresh=True) for name in streams])
+
+    def follow(self, streams: Sequence[str], since: str | None) -> Feed:
+        """The changes of these tables through our slot; see `following`."""
+        from sync_platform.connectors.postgres.following import SlotFeed
+
+        problems = self.capture_problems(streams)
+        if problems:
+            raise ConfigError(f"{self.server().place} cannot be followed: {'; '.join(problems)}", field="capture")
+        tables = {name: self.table(name) for name in streams}
+        return SlotFeed.open(self.server(), self._kept(), tables, since, lambda name: self.table(name, fresh=True))
+
+    def kept(self) -> Behind | None:
+        """How much of its log the server keeps for our slot; None without one."""
+        with self.server().session() as session:
+            slot = replication.slot_of(session, self._kept())
+        return None if slot is None else replication.behind_of(slot, self._kept())
+
+    def forget(self) -> None:
+        """Drops slot and publication, if they are there; TransientError while somebody follows."""
+        replication.forget(self.server(), self._kept(), patience=5.0)
+
+    def _kept(self) -> Kept:
+        shared = self._shared
+        name = self.capture_name or replication.name_of(
+            shared.installation if shared else "", shared.name if shared else self.system
+        )
+        return Kept.named(name, self.capture_publication, self.slot_limit_bytes, drops=self.slot_limit_drops)
 
     def _markers_of(self) -> Markers:
         return self._markers.setdefault(self.schema_name, Markers(self.schema_name))

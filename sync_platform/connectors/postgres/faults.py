@@ -108,7 +108,7 @@ def translated(error: DriverError, doing: str, secrets: list[str]) -> SyncError:
     return AccessError(f"{doing}: {said} (SQLSTATE {state})", mend="see the server's log")
 
 
-def refused_login(error: DriverError, place: str, secrets: list[str]) -> SyncError:
+def refused_login(error: Exception, place: str, secrets: list[str]) -> SyncError:
     """The platform's error for a connection that was not made; libpq gives no SQLSTATE here."""
     said = hide(_first_line(str(error).rpartition("failed: ")[2] or str(error)), secrets)
     low = str(error).lower()

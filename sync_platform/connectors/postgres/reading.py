@@ -95,7 +95,7 @@ def read(
 
 
 def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str]) -> pa.Table:
-    """The rows of these keys: key columns and fields."""
+    """The rows of these keys: key columns and fields, with `_deleted` where the tombstone column is among them."""
     columns = _columns(table, fields, cursor=False)
     parts: list[tuple[str, ...]] = []
     for key in ids:
@@ -120,7 +120,8 @@ def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str])
                 f"JOIN {identifier(table.schema, table.name)} t ON {join}"
             )
             found.append(conform(table, columns, session.rows(sql, f"getting rows of {table}")))
-    return pa.concat_tables(found) if found else _empty(table, columns)
+    rows = pa.concat_tables(found) if found else _empty(table, columns)
+    return _marked(table, rows) if table.options.tombstone in rows.column_names else rows
 
 
 def find(server: Server, table: Table, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:

@@ -171,9 +171,10 @@ class Server:
                 mend="write postgresql://user:password@host:port/database, with special characters of the "
                 "password percent-encoded (@ is %40)",
             ) from None
-        self._secrets = secrets_in(url, told)
+        #: What no message may show.
+        self.secrets = secrets_in(url, told)
         self.place = f"postgres {told.get('host') or 'localhost'}:{told.get('port') or 5432}/{told.get('dbname') or ''}"
-        if any(secret in self.place for secret in self._secrets):
+        if any(secret in self.place for secret in self.secrets):
             self.place = "postgres"
         self.conninfo = make_conninfo(url, **_DEFAULTS | {k: v for k, v in told.items() if k in _DEFAULTS})
         self._settings = settings
@@ -182,12 +183,17 @@ class Server:
         self._lock = threading.Lock()
         weakref.finalize(self, _close_all, self._idle)
 
+    def conninfo_with(self, *, options: str) -> str:
+        """How to connect, with more options for the server."""
+        given = conninfo_to_dict(self.conninfo).get("options")
+        return make_conninfo(self.conninfo, options=f"{given or ''} {options}".strip())
+
     def _connect(self) -> Session:
         try:
             connection = adbc.connect(self.conninfo, autocommit=True)
         except DriverError as error:
-            raise refused_login(error, self.place, self._secrets) from None
-        session = Session(connection, self.place, self._secrets, self._traffic)
+            raise refused_login(error, self.place, self.secrets) from None
+        session = Session(connection, self.place, self.secrets, self._traffic)
         calls = ", ".join(f"set_config({literal(k)}, {literal(v)}, false)" for k, v in self._settings.items())
         session.rows(f"SELECT {calls}", "setting up the session")
         return session

@@ -1,0 +1,469 @@
+"""The open stream of a slot: which rows changed, told once they can be read.
+
+A commit is in the log before its rows are visible to others (much earlier where it waits for a standby). A hint that
+came too early would be answered with the old row and be used up, so a change is told only when the transaction's
+number says that a read sees it.
+
+A position is `LSN~streams~partitions`. The second part says for which streams the transactions that were open when
+their table was published have ended: such a transaction may have changed rows that the log does not tell and that a
+read did not see yet. The third says of which partitions the partitioned tables consisted: they are attached, detached
+and emptied without a message. Where a part is not as it is now, the streams owe a full compare.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import hashlib
+import json
+import select
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import psycopg2
+from psycopg2.extras import LogicalReplicationConnection
+
+from sync_platform.connectors.capture import Behind, PositionLostError, Told
+from sync_platform.connectors.postgres import replication
+from sync_platform.connectors.postgres.faults import refused_login
+from sync_platform.connectors.postgres.keys import Translation, key_text, translation
+from sync_platform.connectors.postgres.pgoutput import (
+    Begin,
+    Commit,
+    Relation,
+    Truncate,
+    Unchanged,
+    Values,
+    key_of_delete,
+    key_of_insert,
+    keys_of_update,
+    parse,
+    relation_of,
+)
+from sync_platform.connectors.postgres.replication import Followed, Kept, lsn, lsn_text
+from sync_platform.connectors.postgres.session import Server, Session
+from sync_platform.connectors.sql import Table, hide
+from sync_platform.errors import SyncError, TransientError
+from sync_platform.model import Event
+
+#: Rows of one answer at most; a larger transaction is told in parts, under the position before it.
+MOST: Final = 5_000
+#: Seconds between looks at what has no message (partitions, old transactions).
+_LOOK: Final = 15.0
+#: The log moved so far, or so long ago, that a position without changes is worth storing.
+_WORTH_BYTES: Final = 1 << 20
+_WORTH_SECONDS: Final = 10.0
+_ANSWER_SECONDS: Final = 5.0
+_QUICKLY: Final = 2.0
+_SETTINGS: Final = (
+    "-c datestyle=ISO,YMD -c timezone=UTC -c intervalstyle=iso_8601 -c bytea_output=hex -c extra_float_digits=3"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """A position of ours; see the module."""
+
+    lsn: int
+    settled: str = ""
+    partitions: str = ""
+
+    @classmethod
+    def of(cls, position: str) -> _Place:
+        where, settled, partitions = (*position.split("~"), "", "")[:3]
+        return cls(lsn=lsn(where), settled=settled, partitions=partitions)
+
+    def at(self, where: int) -> str:
+        """The same, further on in the log."""
+        return f"{lsn_text(where)}~{self.settled}~{self.partitions}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """How the rows of a relation become events: the streams they belong to and where their key stands."""
+
+    streams: tuple[str, ...]
+    places: tuple[int, ...]
+    translations: tuple[Translation, ...]
+
+
+class _Hint(NamedTuple):
+    """The newest change of a row: its place in the log, what it was, and when it was committed."""
+
+    lsn: int
+    kind: str
+    at: dt.datetime
+
+
+@dataclass
+class SlotFeed:
+    """A `Feed` of a slot. `describe` gives a stream's table as the catalogue has it now."""
+
+    server: Server
+    kept: Kept
+    followed: Mapping[str, Followed]
+    place: _Place
+    describe: Callable[[str], Table]
+    answering: float = _ANSWER_SECONDS
+    _open_until: int | None = None  # transactions before it may have begun before their table was published
+    _connection: Any = None
+    _cursor: Any = None
+    _relations: dict[int, Relation] = field(default_factory=dict)
+    _targets: dict[int, _Target | None] = field(default_factory=dict)
+    _transaction: Begin | None = None
+    _rows: dict[tuple[str, str], _Hint] = field(default_factory=dict)
+    _xids: set[int] = field(default_factory=set)
+    _emptied: set[str] = field(default_factory=set)
+    _altered: set[str] = field(default_factory=set)
+    _newest: dt.datetime | None = None
+    _ready: Told | None = None
+    _told: int = 0  # as far as was told
+    _confirmed: int = 0
+    _told_at: float = 0.0
+    _answered: float = 0.0
+    _looked: float = 0.0
+    _read: int = 0
+
+    # -- opening ---------------------------------------------------------------------------------
+
+    @classmethod
+    def open(
+        cls,
+        server: Server,
+        kept: Kept,
+        tables: Mapping[str, Table],
+        since: str | None,
+        describe: Callable[[str], Table],
+    ) -> SlotFeed:
+        """Publishes the tables, makes the slot where there is none to go on from, and begins to read."""
+        streams = _digest(sorted((name, str(table), table.key) for name, table in tables.items()))
+        with server.session() as session:
+            if since is not None:
+                replication.check_position(session, kept, _Place.of(since).lsn)
+            replication.publish(session, kept, list(tables.values()))
+            start = _Place.of(since).lsn if since is not None else replication.make_slot(session, kept)
+            followed = {name: replication.looked_at(session, table)[0] for name, table in tables.items()}
+            partitions = _partitions(followed)
+            place = _Place.of(since) if since is not None else _Place(lsn=start, partitions=partitions)
+            until = None
+            if place.settled != streams:
+                until = replication.open_until(session)
+                if replication.ended_before(session, until, _QUICKLY):
+                    place, until = _Place(lsn=start, settled=streams, partitions=place.partitions), None
+            timeout = session.rows(
+                "SELECT setting::int AS ms FROM pg_settings WHERE name = 'wal_sender_timeout'", "asking"
+            )
+            milliseconds = timeout["ms"][0].as_py()
+        answering = min(_ANSWER_SECONDS, milliseconds / 3000) if milliseconds else _ANSWER_SECONDS
+        feed = cls(server, kept, followed, place, describe, answering, until)
+        feed._told = feed._confirmed = start
+        feed._begin()
+        return feed
+
+    def _begin(self) -> None:
+        secrets = self.server.secrets
+        try:
+            self._connection = psycopg2.connect(
+                self.server.conninfo_with(options=_SETTINGS), connection_factory=LogicalReplicationConnection
+            )
+            self._cursor = self._connection.cursor()
+            self._cursor.start_replication(
+                slot_name=self.kept.slot,
+                decode=False,
+                start_lsn=self._told,
+                options={
+                    "proto_version": "1",
+                    "publication_names": '"' + self.kept.publication.replace('"', '""') + '"',
+                },
+            )
+        except psycopg2.Error as error:
+            self.close()
+            if error.pgcode is None:
+                raise refused_login(error, self.server.place, secrets) from None
+            raise self._translated(error) from None
+        self._told_at = self._answered = self._looked = time.monotonic()
+
+    @property
+    def start(self) -> str:
+        """The position it began at."""
+        return self.place.at(self.place.lsn)
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def next(self, seconds: float) -> Told | None:
+        """What was committed and can be read; see `Feed`."""
+        deadline = time.monotonic() + seconds
+        while True:
+            if self._ready is None:
+                self._collect(deadline)
+            if self._ready is not None and self._visible(deadline):
+                told, self._ready = self._ready, None
+                return told
+            if time.monotonic() >= deadline:
+                return None
+
+    def _collect(self, deadline: float) -> None:
+        """Reads until there is something to tell or the deadline passed."""
+        while True:
+            message = self._message()
+            if message is not None:
+                self._take(message.payload, message.data_start)
+                if len(self._rows) >= MOST:
+                    self._tell()
+                    return
+                continue
+            if self._transaction is None and self._worth_telling():
+                self._tell()
+                return
+            left = min(deadline - time.monotonic(), self._answered + self.answering - time.monotonic())
+            if left > 0:
+                select.select([self._cursor], [], [], left)
+            self._answer()
+            if time.monotonic() >= deadline:
+                return
+
+    def _message(self) -> Any:
+        self._read += 1
+        if self._read % 1000 == 0:
+            self._answer()
+        try:
+            return self._cursor.read_message()
+        except psycopg2.Error as error:
+            raise self._translated(error) from None
+
+    def _worth_telling(self) -> bool:
+        """Whether there are changes, or the log went on without any for long enough; not within a transaction."""
+        now = time.monotonic()
+        if now - self._looked >= _LOOK:
+            self._looked = now
+            self._look()
+        if self._rows or self._emptied or self._altered:
+            return True
+        passed = max(self._told, self._cursor.wal_end or 0)
+        moved = passed - self._told
+        if moved >= _WORTH_BYTES or (moved > 0 and now - self._told_at >= _WORTH_SECONDS):
+            self._told = passed
+            return True
+        return False
+
+    def _tell(self) -> None:
+        events = [
+            Event(
+                id=f"{hint.lsn:X}:{_mark(stream, key)}", stream=stream, key=key, kind=hint.kind, occurred_at=hint.at
+            )
+            for (stream, key), hint in self._rows.items()
+        ]  # fmt: skip
+        self._ready = Told(
+            events=events, position=self.place.at(self._told), committed_at=self._newest,
+            emptied=frozenset(self._emptied), altered=frozenset(self._altered),
+        )  # fmt: skip
+        self._rows, self._emptied, self._altered, self._newest = {}, set(), set(), None
+        self._told_at = time.monotonic()
+
+    def _visible(self, deadline: float) -> bool:
+        """Whether a read now sees all that is about to be told; waits for it until the deadline."""
+        while self._xids:
+            with self.server.session() as session:
+                sql = "SELECT txid_current_snapshot()::text AS told"
+                self._xids = _unseen(self._xids, session.rows(sql, "looking at transactions")["told"][0].as_py())
+            if not self._xids:
+                break
+            self._answer()
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.002)
+        return True
+
+    # -- messages --------------------------------------------------------------------------------
+
+    def _take(self, payload: bytes, where: int) -> None:
+        kind = payload[0]
+        if kind == 73:  # I
+            self._row(relation_of(payload), where, "created", payload)
+        elif kind == 85:  # U
+            self._row(relation_of(payload), where, "updated", payload)
+        elif kind == 68:  # D
+            self._row(relation_of(payload), where, "deleted", payload)
+        else:
+            self._other(parse(payload))
+
+    def _other(self, message: Begin | Commit | Relation | Truncate | None) -> None:
+        if isinstance(message, Begin):
+            self._transaction = message
+        elif isinstance(message, Commit):
+            self._transaction, self._told = None, message.end
+        elif isinstance(message, Relation):
+            self._relation(message)
+        elif isinstance(message, Truncate):
+            self._note()
+            for number in message.relations:
+                target = self._targets.get(number)
+                self._emptied |= set(target.streams if target is not None else self._streams_of(number))
+
+    def _note(self) -> dt.datetime:
+        """The open transaction's changes are among what is told next."""
+        assert self._transaction is not None, "a row outside a transaction"
+        self._xids.add(self._transaction.xid)
+        self._newest = self._transaction.committed_at
+        return self._newest
+
+    def _row(self, number: int, where: int, kind: str, payload: bytes) -> None:
+        target = self._targets.get(number)
+        if target is None:
+            return
+        at = self._note()
+        if kind == "updated":
+            old, new = keys_of_update(payload, target.places)
+            if old is not None:
+                new = tuple(was if isinstance(now, Unchanged) else now for was, now in zip(old, new, strict=True))
+                if old != new:
+                    self._hint(target, old, where, "deleted", at)
+            self._hint(target, new, where, kind, at)
+        else:
+            values = (
+                key_of_insert(payload, target.places) if kind == "created" else key_of_delete(payload, target.places)
+            )
+            self._hint(target, values, where, kind, at)
+
+    def _hint(self, target: _Target, values: Values, where: int, kind: str, at: dt.datetime) -> None:
+        key = key_text(values, target.translations)
+        for stream in target.streams:
+            if key is None:  # nobody can say which row it was
+                self._altered.add(stream)
+            else:
+                self._rows[stream, key] = _Hint(where, kind, at)
+
+    def _relation(self, relation: Relation) -> None:
+        """A table is told of for the first time on this connection, or looks different from now on."""
+        before, self._relations[relation.id] = self._relations.get(relation.id), relation
+        streams = self._streams_of(relation.id)
+        if not streams:
+            self._targets[relation.id] = None
+            return
+        known = self.followed[streams[0]]
+        if relation.columns != (before.columns if before is not None else known.columns):
+            self._altered |= set(streams)
+        table = known.table
+        places = relation.places(table.key)
+        if places is None:  # the key has other columns by now
+            with contextlib.suppress(SyncError):
+                table = self.describe(streams[0])
+                places = relation.places(table.key)
+        translations = tuple(translation(table.columns[name]) for name in table.key)
+        if places is None or None in translations:
+            self._altered |= set(streams)
+            self._targets[relation.id] = None
+            return
+        self._targets[relation.id] = _Target(streams, places, tuple(one for one in translations if one is not None))
+
+    def _streams_of(self, number: int) -> tuple[str, ...]:
+        relation = self._relations.get(number)
+        return tuple(
+            name
+            for name, one in self.followed.items()
+            if relation is not None and (one.table.schema, one.table.name) == (relation.schema, relation.name)
+        )
+
+    # -- what has no message ---------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Old transactions that have ended, and partitions that are others than before."""
+        with self.server.session() as session:
+            if self._open_until is not None and replication.ended_before(session, self._open_until):
+                self._open_until = None
+                streams = _digest(sorted((name, str(f.table), f.table.key) for name, f in self.followed.items()))
+                self.place = _Place(lsn=self.place.lsn, settled=streams, partitions=self.place.partitions)
+                self._emptied |= self.followed.keys()
+            if not any(one.partitioned for one in self.followed.values()):
+                return
+            self._looked_at_partitions(session)
+
+    def _looked_at_partitions(self, session: Session) -> None:
+        found = {name: replication.looked_at(session, one.table)[0] for name, one in self.followed.items()}
+        partitions = _partitions(found)
+        if partitions != self.place.partitions:
+            self.place = _Place(lsn=self.place.lsn, settled=self.place.settled, partitions=partitions)
+            self._emptied |= {name for name, one in found.items() if one.partitioned}
+
+    # -- the server ------------------------------------------------------------------------------
+
+    def confirm(self, position: str) -> None:
+        """The server may forget what is before it."""
+        self._confirmed = max(self._confirmed, _Place.of(position).lsn)
+        self._answer(now=True)
+
+    def _answer(self, *, now: bool = False) -> None:
+        """Tells the server how far we are, so that it neither gives us up nor keeps more than it must."""
+        if not now and time.monotonic() - self._answered < self.answering:
+            return
+        self._answered = time.monotonic()
+        try:
+            self._cursor.send_feedback(
+                write_lsn=max(self._told, self._confirmed), flush_lsn=self._confirmed, apply_lsn=self._confirmed,
+                force=True,
+            )  # fmt: skip
+        except psycopg2.Error as error:
+            raise self._translated(error) from None
+
+    def behind(self) -> Behind:
+        """How much the server keeps for the slot. Beyond a limit that says so it is dropped: PositionLostError."""
+        with self.server.session() as session:
+            slot = replication.slot_of(session, self.kept)
+        if slot is None:
+            raise PositionLostError(f"{self.server.place}: the replication slot {self.kept.slot} is gone")
+        if self.kept.drops and self.kept.limit is not None and (slot.kept or 0) > self.kept.limit:
+            self.close()
+            replication.forget(self.server, self.kept, patience=_QUICKLY)
+            raise PositionLostError(
+                f"{self.server.place}: {slot.kept:,} bytes of log were kept for the slot {self.kept.slot}, more than "
+                f"the limit of {self.kept.limit:,}: it was dropped",
+                mend="capture begins anew, and a full compare finds what was missed",
+            )
+        return replication.behind_of(slot, self.kept)
+
+    def close(self) -> None:
+        """Ends the connection; the slot stays."""
+        if self._connection is not None:
+            with contextlib.suppress(psycopg2.Error):
+                self._connection.close()
+
+    def _translated(self, error: psycopg2.Error) -> SyncError:
+        said = hide(" ".join(str(error).split()), self.server.secrets) or type(error).__name__
+        if error.pgcode == "42704" or error.pgcode == "55000" or "invalidated" in said or "can no longer" in said:
+            return PositionLostError(f"{self.server.place}: the slot {self.kept.slot} cannot be read on ({said})")
+        if error.pgcode == "55006":
+            return TransientError(
+                f"{self.server.place}: {said}", mend="that process is another capture of this connection, or a dead one"
+            )
+        return TransientError(f"{self.server.place}: following: {said}", mend="capture connects again by itself")
+
+
+def _partitions(followed: Mapping[str, Followed]) -> str:
+    """What tells that some partition came, went or was emptied."""
+    parts = [
+        (name, [(part["oid"], part["file"]) for part in one.parts]) for name, one in followed.items() if one.partitioned
+    ]
+    return _digest(sorted(parts)) if parts else ""
+
+
+def _digest(told: object) -> str:
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:12]
+
+
+def _mark(stream: str, key: str) -> str:
+    return hashlib.blake2b(f"{stream}\0{key}".encode(), digest_size=8).hexdigest()
+
+
+def _unseen(xids: Sequence[int] | set[int], snapshot: str) -> set[int]:
+    """Of these transaction numbers (32 bits) those whose changes a snapshot `xmin:xmax:xip` does not see."""
+    lowest, highest, running = snapshot.split(":")
+    first, end = int(lowest), int(highest)
+    open_ones = {int(one) & 0xFFFFFFFF for one in running.split(",") if one}
+    unseen = set()
+    for xid in xids:
+        ahead = (xid - end) & 0xFFFFFFFF  # small: not given yet; large: before the end
+        if ahead < 0x80000000 or (first < end and xid in open_ones):
+            unseen.add(xid)
+    return unseen
