@@ -16,11 +16,16 @@ from prometheus_client import (
     generate_latest,
 )
 
+_BY: Final = ("connection",)
 _SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _EVENTS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _QUEUE: Final[LiteralString] = """
 SELECT q.sync, count(*), greatest(extract(epoch FROM clock_timestamp() - min(i.received_at)), 0)::float8
 FROM sync.queue q JOIN sync.inbox i USING (seq) WHERE q.state = 'waiting' GROUP BY q.sync
+"""
+_CAPTURES: Final[LiteralString] = """
+SELECT connection, owner IS NOT NULL AND state = 'following' AND updated_at > now() - make_interval(secs => 30), stored,
+       coalesce(behind_bytes, 0) FROM sync.captures
 """
 _CIRCUITS: Final[LiteralString] = "SELECT connection, opened_at IS NOT NULL FROM sync.circuits"
 
@@ -55,13 +60,17 @@ class Metrics:
             "sync_queue_oldest_seconds", "Age of the oldest waiting event of a sync", ["sync"], registry=at
         )
         self._circuit = self._gauge("sync_circuit_open", "1: this target is left alone for a while", ["connection"])
+        self._following = self._gauge("sync_capture_following", "1: the log of this connection is followed", _BY)
+        self._captured = self._gauge("sync_capture_events_total", "Events that came from its log", _BY)
+        self._behind = self._gauge("sync_capture_behind_bytes", "Log its database keeps for us", _BY)
 
     async def read_state(self, connection: psycopg.AsyncConnection[Any] | None, syncs: list[str]) -> None:
         """Takes the queue and the circuits over as they are now; None: the state is away.
 
         A sync without waiting events is shown as 0, one that is gone from the project is not shown.
         """
-        for gauge in (self._depth, self._oldest, self._circuit):
+        captured = (self._following, self._captured, self._behind)
+        for gauge in (self._depth, self._oldest, self._circuit, *captured):
             gauge.clear()
         self._up.set(0 if connection is None else 1)
         if connection is None:
@@ -75,6 +84,9 @@ class Metrics:
             self._oldest.labels(sync).set(oldest)
         for name, is_open in await (await connection.execute(_CIRCUITS)).fetchall():
             self._circuit.labels(name).set(1 if is_open else 0)
+        for name, *figures in await (await connection.execute(_CAPTURES)).fetchall():
+            for gauge, figure in zip(captured, figures, strict=True):
+                gauge.labels(name).set(float(figure))
 
     def _counter(self, name: str, told: str, labels: Sequence[str] = ()) -> Counter:
         return Counter(name, told, labels, registry=self.registry)

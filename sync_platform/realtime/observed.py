@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sync_platform.engine.lookups import with_target_id
+from sync_platform.errors import ConfigError
 from sync_platform.model import DELETED
 from sync_platform.staging.canonical import fit
 from sync_platform.staging.overlay import encoded
@@ -164,7 +165,7 @@ class Watched:
     def look(self, keys: Sequence[str]) -> tuple[dict[str, Observed], int]:
         """The records of these ids that there are, and when they were read; nothing is stored yet."""
         read_at = micros(dt.datetime.now(dt.UTC))
-        found = self.connector.get(self.stream.name, list(keys), self._asked()) if keys else None
+        found = self._read(list(keys)) if keys else None
         return {one.key: one for one in self._rows(found, read_at)} if found is not None else {}, read_at
 
     def keep(self, keys: Sequence[str], found: Mapping[str, Observed], read_at: int) -> dict[str, Observed]:
@@ -180,6 +181,17 @@ class Watched:
             rows |= {key: _gone(key, known.get(key), read_at) for key in missing}
             beaten = set(rows) - self._keep(connection, list(rows.values()))
             return rows | self._known(connection, sorted(beaten)) if beaten else rows
+
+    def _read(self, keys: list[str]) -> pa.Table:
+        """These records as the source has them; a staged field that the source has no more is absent."""
+        names = self._asked()
+        try:
+            return self.connector.get(self.stream.name, keys, names)
+        except ConfigError:
+            there = set(self.connector.discover(self.stream.name).names)
+            if there.issuperset(names):
+                raise
+            return self.connector.get(self.stream.name, keys, [name for name in names if name in there])
 
     def _newest(self, keys: Collection[str]) -> dict[str, Observed]:
         with self.database.connection() as connection:

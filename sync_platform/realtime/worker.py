@@ -68,6 +68,7 @@ class Worker:
     _busy: set[str] = field(default_factory=set, repr=False)
     _circuits: Mapping[str, bool] = field(default_factory=dict, repr=False)
     _looked: float = float("-inf")  # when the circuits were read
+    _bulk_after: dict[str, float] = field(default_factory=dict, repr=False)  # not before, after one that failed
 
     def __post_init__(self) -> None:
         self.session = replace(self.session, priority=Priority.REALTIME, attempts=2, run_id=self.worker_id)
@@ -214,6 +215,8 @@ class Worker:
     def _work_off(self, spec: SyncSpec) -> None:
         """Delivers a deep backlog in bulk, where the sync can be; what goes wrong there is left to the usual way."""
         database = self.session.database
+        if self.clock() < self._bulk_after.get(spec.name, 0.0):
+            return
         while not self._stopping.is_set() and deep(database, spec.name) and suits(self.session, spec):
             batch = queue.claim(database, self.worker_id, [spec.name], MOST)
             if batch is None:
@@ -225,11 +228,13 @@ class Worker:
             except SyncError as error:
                 self.say(f"worker: {spec.name}: {len(batch.keys)} records were not delivered in bulk: {error}")
                 self._give_back(batch, 0.0, error.message)
+                self._bulk_after[spec.name] = self.clock() + STALE_AFTER
                 return
             finally:
                 self._busy.discard(batch.plan_id)
             if not delivered:
                 self._give_back(batch, 0.0, "its source must be read once")
+                self._bulk_after[spec.name] = self.clock() + STALE_AFTER
                 return
             took = time.monotonic() - begun
             self.say(f"worker: {spec.name}: delivered {len(batch.keys):,} records in bulk in {took:.1f} s")

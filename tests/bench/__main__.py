@@ -1,4 +1,4 @@
-"""`python -m tests.bench [database] [csv] [startup]`, another route, or `events`: measures, and writes the tables."""
+"""`python -m tests.bench [database] [csv] [startup]`, another route, `events` or `capture`: measures, writes tables."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.bench import csv_bench, database_bench, events_bench, startup_bench
+from tests.bench import capture_bench, csv_bench, database_bench, events_bench, startup_bench
 from tests.bench.measure import Series
 from tests.bench.report import into, markdown
 from tests.bench.sides import ROUTES
@@ -21,7 +21,11 @@ def main() -> int:
     """Runs the chosen benches; 1 when a figure of ours is invalid."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "benches", nargs="*", default=BENCHES, metavar="BENCH", help=f"some of: {', '.join(KNOWN)}; or events"
+        "benches",
+        nargs="*",
+        default=BENCHES,
+        metavar="BENCH",
+        help=f"some of: {', '.join(KNOWN)}; or events, or capture",
     )
     parser.add_argument("--rows", type=int, default=1_000_000, help="rows of the database bench")
     parser.add_argument("--records", type=int, default=200_000, help="records of the CSV bench")
@@ -34,6 +38,8 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped and folders removed
     if list(chosen.benches) == ["events"]:  # a table of its own
         return events_bench.run(chosen)
+    if list(chosen.benches) == ["capture"]:  # rows of the same table
+        return capture_bench.run(chosen)
     unknown = set(chosen.benches) - set(KNOWN)
     if unknown:
         parser.error(f"unknown bench {', '.join(sorted(unknown))}; known are: {', '.join(KNOWN)}")

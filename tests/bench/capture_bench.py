@@ -7,6 +7,7 @@ target (the same server, durable). Sender, capture, worker, state and that serve
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import shutil
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ import psycopg
 from sync_platform.commands.scaffold import PYPROJECT
 from sync_platform.home import Home
 from sync_platform.state.server import running_pid, running_url
+from tests.bench import events_report
 from tests.bench.events_report import Row
 from tests.bench.events_times import Percentiles, percentiles
 from tests.bench.events_world import InvalidRow
@@ -291,8 +293,20 @@ def kept_up(seconds: int, workers: int, concurrency: int, rate: int = BAR) -> It
         )  # fmt: skip
 
 
-def rows(names: Sequence[str], seconds: int, workers: int, concurrency: int) -> Iterator[Row]:
-    """The chosen rows."""
-    benches = {"g1": steady, "g2": kept_up}
+_ROWS: dict[str, Callable[[int, int, int], Iterator[Row]]] = {"g1": steady, "g2": kept_up}
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Measures the rows of `--only` (all by default), prints them and writes them into `--out`."""
+    names = chosen.only.split(",") if chosen.only else list(_ROWS)
+    found: list[Row] = []
     for name in names:
-        yield from benches[name](seconds, workers, concurrency)
+        try:
+            found += _ROWS[name](chosen.seconds, chosen.workers, chosen.concurrency)
+        except InvalidRow as error:
+            found.append(Row(name=TITLES[name], what="", measured=f"INVALID: {error}"))
+    told = f"capture --seconds {chosen.seconds} --workers {chosen.workers} --concurrency {chosen.concurrency}"
+    print(events_report.merged("", found, told))
+    if chosen.out is not None:
+        events_report.write(chosen.out, found, told)
+    return 1 if any(row.measured.startswith("INVALID") for row in found) else 0

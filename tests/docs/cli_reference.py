@@ -42,7 +42,9 @@ def commands(group: Any, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ..
     found: list[tuple[tuple[str, ...], Any]] = []
     for name, command in sorted(group.commands.items()):
         inner = getattr(command, "commands", None)
-        found += commands(command, (*path, name)) if inner else [((*path, name), command)]
+        if not inner or command.invoke_without_command:  # a group that does something by itself is a command, too
+            found.append(((*path, name), command))
+        found += commands(command, (*path, name)) if inner else []
     return found
 
 

@@ -19,10 +19,13 @@ from tests.world import World
 LOST = "max_slot_wal_keep_size=1MB"
 
 
-@pytest.fixture(scope="module")
-def shop_server() -> Iterator[PrivateServer]:
-    """A server whose log can be followed, and that loses nothing when it is killed."""
-    with PrivateServer(durable=True, settings=SETTINGS) as server:
+_SLOW = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=[18, pytest.param(17, marks=_SLOW)])
+def shop_server(request: pytest.FixtureRequest) -> Iterator[PrivateServer]:
+    """A server of each major whose log can be followed, and that loses nothing when it is killed."""
+    with PrivateServer(durable=True, settings=SETTINGS, major=request.param) as server:
         yield server
 
 
@@ -89,7 +92,10 @@ def test_every_change_reaches_the_target_without_a_run_and_nothing_between_snaps
     assert shop.slots() == []
 
 
-@pytest.mark.parametrize("point", ["event_verified", "event_stored", "position_written"])
+@pytest.mark.parametrize(
+    "point",
+    ["event_stored", pytest.param("event_verified", marks=_SLOW), pytest.param("position_written", marks=_SLOW)],
+)
 def test_a_capture_killed_at_a_crash_point_loses_nothing_and_stores_nothing_twice(shop: Captured, point: str) -> None:
     shop.prepare(5)
     doomed = shop.capture(SYNC_CRASH_AT=point)
@@ -104,7 +110,7 @@ def test_a_capture_killed_at_a_crash_point_loses_nothing_and_stores_nothing_twic
     shop.agreed()
 
 
-@pytest.mark.parametrize("moments", [5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("moments", [5, pytest.param(20, marks=_SLOW)])
 @pytest.mark.timeout(900)
 def test_a_source_that_restarts_and_a_capture_that_is_killed_at_any_moment_lose_nothing(
     shop: Captured, moments: int
@@ -172,6 +178,7 @@ def test_a_dropped_slot_is_repaired_by_a_compare_that_writes_only_what_differs(s
     shop.agreed()
 
 
+@_SLOW
 def test_a_slot_that_the_server_gave_up_is_repaired_and_a_truncated_table_is_emptied_at_the_target(
     world: World, tmp_path: Path
 ) -> None:
@@ -202,6 +209,7 @@ def test_a_slot_that_the_server_gave_up_is_repaired_and_a_truncated_table_is_emp
         assert shop.bills() == []
 
 
+@_SLOW
 def test_two_captures_of_one_connection_take_turns(shop: Captured) -> None:
     shop.prepare(3)
     first = shop.capture()
@@ -213,6 +221,23 @@ def test_two_captures_of_one_connection_take_turns(shop: Captured) -> None:
     shop.sell(order(2, "by the second"))
     shop.until(lambda: shop.rows("SELECT count(*) FROM sync.inbox") == [(2,)], "the second one took over")
     assert second.poll() is None
+
+
+def test_a_table_altered_while_it_is_followed_goes_on_and_is_compared(shop: Captured) -> None:
+    shop.prepare(20)
+    shop.sell("ALTER TABLE orders ADD COLUMN extra text DEFAULT 'x'")
+    shop.capture()
+    shop.run()
+    shop.start("worker")
+    shop.sell(order(1, "before"))
+    shop.agreed()
+    shop.sell("ALTER TABLE orders DROP COLUMN extra", "ALTER TABLE orders ADD COLUMN more int DEFAULT 7")
+    shop.sell(order(2, "after"), order(300, "new"), "DELETE FROM orders WHERE number = 3")
+    shop.agreed()
+    assert shop.owes() == [("orders", "its columns changed")]
+    shop.run()
+    assert shop.owes() == []
+    assert shop.orders() == shop.bills()
 
 
 def test_check_says_before_anything_runs_what_cannot_be_followed(shop: Captured) -> None:

@@ -89,3 +89,30 @@ def test_a_source_that_cannot_be_asked_is_told(place: Place, shop: SyncSpec) -> 
     place.sql("DROP TABLE public.leads")
     told = tick(place, shop, "before").skip_message
     assert told.startswith("shop/leads cannot be asked: ")
+
+
+def captured(place: Place, *, silent: float = 0.0) -> None:
+    """Somebody follows the shop's log, and last said so a while ago."""
+    place.sql(
+        """INSERT INTO sync.captures (connection, position, owner, updated_at)
+           VALUES ('shop', '0/1', gen_random_uuid(), now() - make_interval(secs => %s))""",
+        silent,
+    )
+
+
+def test_a_source_whose_log_is_followed_is_not_asked_until_nobody_follows_it(place: Place, shop: SyncSpec) -> None:
+    captured(place)
+    assert tick(place, shop, None).skip_message == "capture tells what changes in shop/leads"
+    place.sql("DELETE FROM sync.captures")
+    captured(place, silent=60)
+    assert len(tick(place, shop, None).run_requests) == 1
+
+
+def test_a_stream_that_owes_a_compare_gets_a_run_although_its_log_is_followed(place: Place, shop: SyncSpec) -> None:
+    captured(place)
+    place.sql("INSERT INTO sync.owed_reads (connection, stream, reason) VALUES ('shop', 'leads', 'lost')")
+    (request,) = tick(place, shop, None).run_requests
+    assert request.tags[SYNC_TAG] == SYNC
+    assert "shop/leads owes a compare since" in request.run_key
+    place.sql("DELETE FROM sync.owed_reads")
+    assert tick(place, shop, None).run_requests == []

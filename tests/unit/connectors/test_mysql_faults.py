@@ -165,6 +165,66 @@ def test_a_lock_and_a_statement_timeout_are_transient(
     assert [o.status for o in mysql.write("t", [change])] == [Status.APPLIED]
 
 
+def test_a_full_disk_is_an_access_error_that_stores_nothing_and_passes(
+    person: Person, mysql: MySQL, tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    for folder in disk.parents:  # the server's user must reach it
+        if folder.stat().st_uid == os.geteuid() and folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=12m,mode=0777", "tmpfs", str(disk)]
+    subprocess.run(mounting, check=True, capture_output=True)
+    try:
+        person.execute(f"CREATE TABLE t (id INT PRIMARY KEY, email VARCHAR(1000)) DATA DIRECTORY = '{disk}'")
+        mysql.write_bulk("t", "create", rows(1), "d0")
+        big = rows(*range(2, 30_002)).drop_columns("email")
+        big = big.append_column("email", pa.array(["x" * 1000] * 30_000))
+        with refused(AccessError, "out of space"):
+            mysql.write_bulk("t", "create", big, "d1")
+        assert count(person) == 1
+        assert not mysql.delivered("t", "d1")
+        answer = mysql.write_bulk("t", "create", rows(2, 3), "d2")
+        assert set(answer["_status"].to_pylist()) == {"applied"}
+        assert count(person) == 3
+        person.execute("DROP TABLE t")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True, capture_output=True)
+
+
+def test_a_table_altered_between_two_calls_is_a_config_error_that_stores_nothing(person: Person, mysql: MySQL) -> None:
+    person.execute(TABLE)
+    mysql.write_bulk("t", "create", rows(1), "d0")
+    person.execute("ALTER TABLE t DROP COLUMN email")
+    with refused(ConfigError, "email"):
+        mysql.write_bulk("t", "create", rows(2), "d1")
+    assert count(person) == 1
+    assert not mysql.delivered("t", "d1")
+    person.execute("ALTER TABLE t ADD COLUMN email VARCHAR(50)")
+    mysql.write_bulk("t", "create", rows(2), "d1")
+    assert count(person) == 2
+
+
+def test_a_table_altered_while_it_is_read_is_read_to_its_end_as_it_was(
+    person: Person, mariadb: PrivateMariaDB, connect_mysql: Connect
+) -> None:
+    person.execute(TABLE)
+    person.execute("INSERT INTO t (id, email) SELECT seq, repeat('x', 40) FROM seq_1_to_50000")
+    pages = connect_mysql(page_bytes=50_000).read("t")
+    seen = next(pages).table.num_rows
+
+    def alter() -> None:
+        with mariadb.person("shop") as other, other.cursor() as hand:
+            hand.execute("ALTER TABLE t ADD COLUMN more INT FIRST")
+
+    altering = threading.Thread(target=alter)
+    altering.start()
+    seen += sum(page.table.num_rows for page in pages)
+    altering.join()
+    assert seen == 50_000
+    assert connect_mysql().discover("t").names[0] == "more"
+
+
 def test_a_deadlock_is_transient_and_stores_nothing(person: Person, mariadb: PrivateMariaDB, mysql: MySQL) -> None:
     person.execute(TABLE)
     mysql.write_bulk("t", "create", rows(1, 2), "d0")

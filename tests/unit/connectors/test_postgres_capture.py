@@ -23,7 +23,7 @@ from tests.private_postgres import PrivateServer
 SETTINGS = {"wal_level": "logical", "max_replication_slots": "6", "max_wal_senders": "8", "wal_sender_timeout": "4s"}
 
 
-@pytest.fixture(scope="module", params=[18, 17])
+@pytest.fixture(scope="module", params=[18, pytest.param(17, marks=pytest.mark.slow)])
 def followed_server(request: pytest.FixtureRequest) -> Iterator[PrivateServer]:
     """A server of each major that keeps a log one can follow."""
     with PrivateServer(settings=SETTINGS, major=request.param) as server:
@@ -62,7 +62,7 @@ def shop(url: str) -> Iterator[Callable[..., Postgres]]:
     made: list[Postgres] = []
 
     def make(**settings: Any) -> Postgres:
-        made.append(Postgres(**{"url": url, "capture": True} | settings).process_config_and_initialize())
+        made.append(Postgres(**{"url": url, "capture": True} | settings))
         return made[-1]
 
     yield make
@@ -272,7 +272,7 @@ def test_a_server_without_logical_log_says_which_setting_to_change(postgres_serv
     url = postgres_server.create("plain")
     with psycopg.connect(url, autocommit=True) as person:
         person.execute("CREATE TABLE things (id int PRIMARY KEY)")
-    postgres = Postgres(url=url, capture=True).process_config_and_initialize()
+    postgres = Postgres(url=url, capture=True)
     (problem,) = postgres.capture_problems(["things"])
     postgres.close()
     assert "set wal_level = logical in postgresql.conf and restart it" in problem

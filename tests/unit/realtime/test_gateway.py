@@ -312,6 +312,19 @@ def test_an_open_circuit_shows(gateway: RunningGateway) -> None:
     assert told['sync_circuit_open{connection="database"}'] == 0
 
 
+def test_a_followed_log_shows(gateway: RunningGateway) -> None:
+    gateway.rows(
+        """INSERT INTO sync.captures (connection, owner, stored, behind_bytes, updated_at)
+           VALUES ('shop', gen_random_uuid(), 7, 4096, now()),
+                  ('dead', gen_random_uuid(), 1, null, now() - interval '1h')
+           RETURNING 1"""
+    )
+    told = gateway.metrics()
+    for name, figure in (("following", 1), ("events_total", 7), ("behind_bytes", 4096)):
+        assert told[f'sync_capture_{name}{{connection="shop"}}'] == figure
+    assert told['sync_capture_following{connection="dead"}'] == 0
+
+
 def test_a_new_sync_gets_events_without_a_restart_and_a_broken_one_stops_nothing(gateway: RunningGateway) -> None:
     project = Written(root=gateway.project)
     gateway.hubspot(change(160, subscriptionType="company.propertyChange"))

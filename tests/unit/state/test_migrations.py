@@ -46,6 +46,10 @@ WANTED = {
     "state",
     "match_plans": "sync source_connection source_object target_connection target_object run_id applied_at",
     "match_decisions": "sync source_key target_id decision class score evidence run_id decided_at",
+    "captures": "connection position streams owner state reason told_at committed_at stored behind_bytes limit_bytes "
+    "warn_bytes host pid updated_at",
+    "owed_reads": "connection stream since reason emptied",
+    "installation": "id",
     "tokens": "connection secret updated_at",
     "quota": "account bucket tat rate burst blocked_until learned_at waiting_until",
 }
