@@ -13,35 +13,21 @@ and emptied without a message. Where a part is not as it is now, the streams owe
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import hashlib
 import json
 import select
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Final
 
 import psycopg2
 from psycopg2.extras import LogicalReplicationConnection
 
 from sync_platform.connectors.capture import Behind, PositionLostError, Told
 from sync_platform.connectors.postgres import replication
+from sync_platform.connectors.postgres.changes import Changes
 from sync_platform.connectors.postgres.faults import refused_login
-from sync_platform.connectors.postgres.keys import Translation, key_text, translation
-from sync_platform.connectors.postgres.pgoutput import (
-    Begin,
-    Commit,
-    Relation,
-    Truncate,
-    Unchanged,
-    Values,
-    key_of_delete,
-    key_of_insert,
-    keys_of_update,
-    parse,
-    relation_of,
-)
 from sync_platform.connectors.postgres.replication import Followed, Kept, lsn, lsn_text
 from sync_platform.connectors.postgres.session import Server, Session
 from sync_platform.connectors.sql import Table, hide
@@ -80,23 +66,6 @@ class _Place:
         return f"{lsn_text(where)}~{self.settled}~{self.partitions}"
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """How the rows of a relation become events: the streams they belong to and where their key stands."""
-
-    streams: tuple[str, ...]
-    places: tuple[int, ...]
-    translations: tuple[Translation, ...]
-
-
-class _Hint(NamedTuple):
-    """The newest change of a row: its place in the log, what it was, and when it was committed."""
-
-    lsn: int
-    kind: str
-    at: dt.datetime
-
-
 @dataclass
 class SlotFeed:
     """A `Feed` of a slot. `describe` gives a stream's table as the catalogue has it now."""
@@ -105,21 +74,12 @@ class SlotFeed:
     kept: Kept
     followed: Mapping[str, Followed]
     place: _Place
-    describe: Callable[[str], Table]
+    changes: Changes
     answering: float = _ANSWER_SECONDS
     _open_until: int | None = None  # transactions before it may have begun before their table was published
     _connection: Any = None
     _cursor: Any = None
-    _relations: dict[int, Relation] = field(default_factory=dict)
-    _targets: dict[int, _Target | None] = field(default_factory=dict)
-    _transaction: Begin | None = None
-    _rows: dict[tuple[str, str], _Hint] = field(default_factory=dict)
-    _xids: set[int] = field(default_factory=set)
-    _emptied: set[str] = field(default_factory=set)
-    _altered: set[str] = field(default_factory=set)
-    _newest: dt.datetime | None = None
     _ready: Told | None = None
-    _told: int = 0  # as far as was told
     _confirmed: int = 0
     _told_at: float = 0.0
     _answered: float = 0.0
@@ -157,8 +117,8 @@ class SlotFeed:
             )
             milliseconds = timeout["ms"][0].as_py()
         answering = min(_ANSWER_SECONDS, milliseconds / 3000) if milliseconds else _ANSWER_SECONDS
-        feed = cls(server, kept, followed, place, describe, answering, until)
-        feed._told = feed._confirmed = start
+        feed = cls(server, kept, followed, place, Changes(followed, describe, start), answering, until)
+        feed._confirmed = start
         feed._begin()
         return feed
 
@@ -172,7 +132,7 @@ class SlotFeed:
             self._cursor.start_replication(
                 slot_name=self.kept.slot,
                 decode=False,
-                start_lsn=self._told,
+                start_lsn=self.changes.end,
                 options={
                     "proto_version": "1",
                     "publication_names": '"' + self.kept.publication.replace('"', '""') + '"',
@@ -206,15 +166,17 @@ class SlotFeed:
 
     def _collect(self, deadline: float) -> None:
         """Reads until there is something to tell or the deadline passed."""
+        changes = self.changes
         while True:
             message = self._message()
             if message is not None:
-                self._take(message.payload, message.data_start)
-                if len(self._rows) >= MOST:
+                changes.take(message.payload, message.data_start)
+                late = changes.transaction is None and bool(changes) and time.monotonic() >= deadline
+                if len(changes.rows) >= MOST or late:
                     self._tell()
                     return
                 continue
-            if self._transaction is None and self._worth_telling():
+            if changes.transaction is None and self._worth_telling():
                 self._tell()
                 return
             left = min(deadline - time.monotonic(), self._answered + self.answering - time.monotonic())
@@ -239,132 +201,45 @@ class SlotFeed:
         if now - self._looked >= _LOOK:
             self._looked = now
             self._look()
-        if self._rows or self._emptied or self._altered:
+        if self.changes:
             return True
-        passed = max(self._told, self._cursor.wal_end or 0)
-        moved = passed - self._told
+        passed = max(self.changes.end, self._cursor.wal_end or 0)
+        moved = passed - self.changes.end
         if moved >= _WORTH_BYTES or (moved > 0 and now - self._told_at >= _WORTH_SECONDS):
-            self._told = passed
+            self.changes.end = passed
             return True
         return False
 
     def _tell(self) -> None:
+        changes = self.changes
         events = [
             Event(
                 id=f"{hint.lsn:X}:{_mark(stream, key)}", stream=stream, key=key, kind=hint.kind, occurred_at=hint.at
             )
-            for (stream, key), hint in self._rows.items()
+            for (stream, key), hint in changes.rows.items()
         ]  # fmt: skip
         self._ready = Told(
-            events=events, position=self.place.at(self._told), committed_at=self._newest,
-            emptied=frozenset(self._emptied), altered=frozenset(self._altered),
+            events=events, position=self.place.at(changes.end), committed_at=changes.newest,
+            emptied=frozenset(changes.emptied), altered=frozenset(changes.altered),
         )  # fmt: skip
-        self._rows, self._emptied, self._altered, self._newest = {}, set(), set(), None
+        changes.told()
         self._told_at = time.monotonic()
 
     def _visible(self, deadline: float) -> bool:
         """Whether a read now sees all that is about to be told; waits for it until the deadline."""
-        while self._xids:
+        while self.changes.xids:
             with self.server.session() as session:
                 sql = "SELECT txid_current_snapshot()::text AS told"
-                self._xids = _unseen(self._xids, session.rows(sql, "looking at transactions")["told"][0].as_py())
-            if not self._xids:
+                self.changes.xids = _unseen(
+                    self.changes.xids, session.rows(sql, "looking at transactions")["told"][0].as_py()
+                )
+            if not self.changes.xids:
                 break
             self._answer()
             if time.monotonic() >= deadline:
                 return False
             time.sleep(0.002)
         return True
-
-    # -- messages --------------------------------------------------------------------------------
-
-    def _take(self, payload: bytes, where: int) -> None:
-        kind = payload[0]
-        if kind == 73:  # I
-            self._row(relation_of(payload), where, "created", payload)
-        elif kind == 85:  # U
-            self._row(relation_of(payload), where, "updated", payload)
-        elif kind == 68:  # D
-            self._row(relation_of(payload), where, "deleted", payload)
-        else:
-            self._other(parse(payload))
-
-    def _other(self, message: Begin | Commit | Relation | Truncate | None) -> None:
-        if isinstance(message, Begin):
-            self._transaction = message
-        elif isinstance(message, Commit):
-            self._transaction, self._told = None, message.end
-        elif isinstance(message, Relation):
-            self._relation(message)
-        elif isinstance(message, Truncate):
-            self._note()
-            for number in message.relations:
-                target = self._targets.get(number)
-                self._emptied |= set(target.streams if target is not None else self._streams_of(number))
-
-    def _note(self) -> dt.datetime:
-        """The open transaction's changes are among what is told next."""
-        assert self._transaction is not None, "a row outside a transaction"
-        self._xids.add(self._transaction.xid)
-        self._newest = self._transaction.committed_at
-        return self._newest
-
-    def _row(self, number: int, where: int, kind: str, payload: bytes) -> None:
-        target = self._targets.get(number)
-        if target is None:
-            return
-        at = self._note()
-        if kind == "updated":
-            old, new = keys_of_update(payload, target.places)
-            if old is not None:
-                new = tuple(was if isinstance(now, Unchanged) else now for was, now in zip(old, new, strict=True))
-                if old != new:
-                    self._hint(target, old, where, "deleted", at)
-            self._hint(target, new, where, kind, at)
-        else:
-            values = (
-                key_of_insert(payload, target.places) if kind == "created" else key_of_delete(payload, target.places)
-            )
-            self._hint(target, values, where, kind, at)
-
-    def _hint(self, target: _Target, values: Values, where: int, kind: str, at: dt.datetime) -> None:
-        key = key_text(values, target.translations)
-        for stream in target.streams:
-            if key is None:  # nobody can say which row it was
-                self._altered.add(stream)
-            else:
-                self._rows[stream, key] = _Hint(where, kind, at)
-
-    def _relation(self, relation: Relation) -> None:
-        """A table is told of for the first time on this connection, or looks different from now on."""
-        before, self._relations[relation.id] = self._relations.get(relation.id), relation
-        streams = self._streams_of(relation.id)
-        if not streams:
-            self._targets[relation.id] = None
-            return
-        known = self.followed[streams[0]]
-        if relation.columns != (before.columns if before is not None else known.columns):
-            self._altered |= set(streams)
-        table = known.table
-        places = relation.places(table.key)
-        if places is None:  # the key has other columns by now
-            with contextlib.suppress(SyncError):
-                table = self.describe(streams[0])
-                places = relation.places(table.key)
-        translations = tuple(translation(table.columns[name]) for name in table.key)
-        if places is None or None in translations:
-            self._altered |= set(streams)
-            self._targets[relation.id] = None
-            return
-        self._targets[relation.id] = _Target(streams, places, tuple(one for one in translations if one is not None))
-
-    def _streams_of(self, number: int) -> tuple[str, ...]:
-        relation = self._relations.get(number)
-        return tuple(
-            name
-            for name, one in self.followed.items()
-            if relation is not None and (one.table.schema, one.table.name) == (relation.schema, relation.name)
-        )
 
     # -- what has no message ---------------------------------------------------------------------
 
@@ -375,7 +250,7 @@ class SlotFeed:
                 self._open_until = None
                 streams = _digest(sorted((name, str(f.table), f.table.key) for name, f in self.followed.items()))
                 self.place = _Place(lsn=self.place.lsn, settled=streams, partitions=self.place.partitions)
-                self._emptied |= self.followed.keys()
+                self.changes.emptied |= self.followed.keys()
             if not any(one.partitioned for one in self.followed.values()):
                 return
             self._looked_at_partitions(session)
@@ -385,7 +260,7 @@ class SlotFeed:
         partitions = _partitions(found)
         if partitions != self.place.partitions:
             self.place = _Place(lsn=self.place.lsn, settled=self.place.settled, partitions=partitions)
-            self._emptied |= {name for name, one in found.items() if one.partitioned}
+            self.changes.emptied |= {name for name, one in found.items() if one.partitioned}
 
     # -- the server ------------------------------------------------------------------------------
 
@@ -401,7 +276,7 @@ class SlotFeed:
         self._answered = time.monotonic()
         try:
             self._cursor.send_feedback(
-                write_lsn=max(self._told, self._confirmed), flush_lsn=self._confirmed, apply_lsn=self._confirmed,
+                write_lsn=max(self.changes.end, self._confirmed), flush_lsn=self._confirmed, apply_lsn=self._confirmed,
                 force=True,
             )  # fmt: skip
         except psycopg2.Error as error:
