@@ -25,7 +25,7 @@ from sync_platform.engine.lookups import with_target_id
 from sync_platform.engine.planning import make_plan
 from sync_platform.engine.recover import recover
 from sync_platform.model import DELETED, Page, Stream
-from sync_platform.realtime.queue import Batch, alone, finish
+from sync_platform.realtime.queue import NO_LOOPS, Batch, alone, finish
 from sync_platform.session import Session
 from sync_platform.staging import debts
 from sync_platform.staging.absence import Absence
@@ -99,6 +99,7 @@ class BulkDelivery:
                 raise
         with base.database.connection() as connection:
             alone(connection, self.worker)
+            connection.execute(NO_LOOPS)
             done = ("delivered in bulk", f"by run {run.run_id}")
             finish(connection, self.worker, batch.sync, dict.fromkeys(batch.keys, done))
         return True
