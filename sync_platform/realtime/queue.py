@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from sync_platform.state.database import Connection, Database
 
 LEASE_SECONDS: Final = 30.0
+#: Above so many events PostgreSQL is kept from looking each of them up by itself, which its estimates make it do.
+MANY: Final = 1_000
+NO_LOOPS: Final = "SELECT set_config('enable_nestloop', 'off', true)"
 
 #: The state answers both at once, in one trip; the claim sees what the one before it took, because it waits its turn.
 #: It need not outlive a crash of the server: whoever lost it is fenced, and what is written needs a claim that does.
@@ -109,6 +112,8 @@ def claim(database: Database, worker: str, syncs: Sequence[str], limit: int) -> 
     told = {"syncs": list(syncs), "worker": worker, "limit": limit, "lease": LEASE_SECONDS, "plan_id": plan_id}
     with database.connection() as connection, connection.pipeline():
         connection.execute(_TURN)
+        if limit > MANY:
+            connection.execute(NO_LOOPS)
         answer = connection.execute(_CLAIM, told)
         connection.commit()
         rows = answer.fetchall()
