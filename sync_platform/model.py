@@ -136,6 +136,7 @@ class Stream:
     key: tuple[str, ...]
     cursor: Cursor | None = None
     deletes: Deletes = Deletes.NONE
+    tombstone: str | None = None  # the field by which `get` tells that a row is deleted; None: it answers no such row
     natural_keys: tuple[str, ...] = ()
     batch_size: int = 100  # records per write call
     repeat: Repeat = Repeat.LOOKUP

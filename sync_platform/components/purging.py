@@ -1,4 +1,4 @@
-"""The daily job that deletes old events of the warm lane, ours and Dagster's."""
+"""The hourly job that deletes old events of the warm lane, ours and Dagster's."""
 
 import dagster as dg
 
@@ -6,7 +6,7 @@ from sync_platform.components.installation import told
 from sync_platform.session import Session
 
 
-@dg.op(description="Deletes events that were delivered more than two weeks ago, and their traces in Dagster.")
+@dg.op(description="Deletes events that were delivered long ago, and their traces in Dagster.")
 def delete_old_events(context: dg.OpExecutionContext, installation: dg.ResourceParam[Session]) -> None:
     """Deletes and logs how many rows of each kind."""
     from sync_platform.realtime import purge as purging
@@ -18,7 +18,7 @@ def delete_old_events(context: dg.OpExecutionContext, installation: dg.ResourceP
 
 @dg.job(
     name="purge_runless_events",
-    description="Deletes events of the warm lane that were delivered more than two weeks ago.",
+    description="Deletes events of the warm lane delivered over two weeks (hints of followed logs: six hours) ago.",
     executor_def=dg.in_process_executor,
 )
 def purge() -> None:
@@ -28,6 +28,6 @@ def purge() -> None:
 
 purge_schedule = dg.ScheduleDefinition(
     job=purge,
-    cron_schedule="17 3 * * *",
+    cron_schedule="17 * * * *",
     default_status=dg.DefaultScheduleStatus.RUNNING,
 )

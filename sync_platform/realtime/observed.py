@@ -242,11 +242,11 @@ class Watched:
         return replace(known, values=values, field_times=times, cursor=cursor)
 
     def _asked(self) -> list[str]:
-        """The fields to read: those used, the key and the cursor."""
+        """The fields to read: those used, the key, the cursor and what marks a row as deleted."""
         if self.used is None:
             return list(self.types)
-        cursor = {self.stream.cursor.field} if self.stream.cursor else set()
-        wanted = self.used().union(self.stream.key, cursor)
+        cursor = self.stream.cursor.field if self.stream.cursor else None
+        wanted = self.used().union(self.stream.key, (cursor, self.stream.tombstone))
         return [name for name in self.types if name in wanted]
 
     def _whole(self, known: Observed) -> bool:

@@ -1,5 +1,7 @@
 """Deletes what the warm lane left behind and nobody needs any more: old events, and their traces in Dagster.
 
+A followed log tells of every single change, and only that there was one: such hints are kept for hours, not weeks.
+
 Dagster purges ticks by itself, but events without a run only all at once or never, so its tables are asked
 here; a test holds this to the version that is installed. Reports, outcomes and the audit are kept.
 """
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from sync_platform.state.database import Database
 
 KEPT: Final = dt.timedelta(days=14)
+HINTS_KEPT: Final = dt.timedelta(hours=6)
 #: Rows a transaction deletes at most, so that nobody waits for it.
 AT_ONCE: Final = 10_000
 
@@ -59,6 +62,18 @@ _STEPS: Final[dict[str, LiteralString]] = {
             SELECT old.seq FROM sync.inbox old WHERE old.received_at < %(before)s
               AND NOT EXISTS (SELECT 1 FROM sync.queue q WHERE q.seq = old.seq)
             LIMIT %(limit)s)""",
+    "hints_queue": """
+        DELETE FROM sync.queue q USING (
+            SELECT f.sync, f.seq FROM sync.queue f JOIN sync.inbox i USING (seq)
+            WHERE f.state = 'done' AND f.finished_at < %(hints_before)s
+              AND i.connection IN (SELECT connection FROM sync.captures) LIMIT %(limit)s) AS old
+        WHERE q.sync = old.sync AND q.seq = old.seq""",
+    "hints": """
+        DELETE FROM sync.inbox i WHERE i.seq IN (
+            SELECT old.seq FROM sync.inbox old
+            WHERE old.received_at < %(hints_before)s AND old.connection IN (SELECT connection FROM sync.captures)
+              AND NOT EXISTS (SELECT 1 FROM sync.queue q WHERE q.seq = old.seq)
+            LIMIT %(limit)s)""",
     # Staging holds a row, too, once a load began after it was seen; a deletion, once a load saw all there is.
     "observed": """
         DELETE FROM sync.observed o USING (
@@ -72,9 +87,11 @@ _STEPS: Final[dict[str, LiteralString]] = {
 }
 
 
-def purge(database: Database, now: dt.datetime, *, kept: dt.timedelta = KEPT) -> dict[str, int]:
-    """Deletes what is older than `kept`; how many rows of each kind."""
-    told = {"before": now - kept, "limit": AT_ONCE}
+def purge(
+    database: Database, now: dt.datetime, *, kept: dt.timedelta = KEPT, hints_kept: dt.timedelta = HINTS_KEPT
+) -> dict[str, int]:
+    """Deletes what is older than `kept`, hints of followed logs than `hints_kept`; how many rows of each kind."""
+    told = {"before": now - kept, "hints_before": now - hints_kept, "limit": AT_ONCE}
     return {name: _repeated(database, statement, told) for name, statement in _STEPS.items()}
 
 

@@ -97,7 +97,10 @@ def read(
 
 
 def get(server: Server, table: StoredTable, ids: Sequence[str], fields: Sequence[str], manner: Manner) -> pa.Table:
-    """The rows of these keys: key columns and fields. A key that a collation only calls equal is another one."""
+    """The rows of these keys: key columns and fields, with `_deleted` where the tombstone column is among them.
+
+    A key that a collation only calls equal is another one.
+    """
     columns = _columns(table, fields, cursor=False)
     keys = [table.columns[name] for name in table.key]
     wanted = []
@@ -118,7 +121,8 @@ def get(server: Server, table: StoredTable, ids: Sequence[str], fields: Sequence
             bytewise = [[_bytes(c, p) for c, p in zip(keys, parts, strict=True)] for parts in some]
             condition += f" AND ({exact}) IN ({_tuples(bytewise)})"
         conditions.append(condition)
-    return _looked_up(server, table, columns, conditions, manner)
+    rows = _looked_up(server, table, columns, conditions, manner)
+    return _marked(table, rows) if table.options.tombstone in rows.column_names else rows
 
 
 def find(

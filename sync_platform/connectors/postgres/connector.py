@@ -307,6 +307,7 @@ def _stream(name: str, options: TableOptions, *, key: tuple[str, ...], cursor: s
         key=key,
         cursor=Cursor(field=cursor, granularity=_MICROSECOND) if cursor else None,
         deletes=Deletes.TOMBSTONE if options.tombstone else Deletes.ABSENCE,
+        tombstone=options.tombstone,
         batch_size=1000,
         repeat=Repeat.KEY,
         transactional=True,

@@ -164,7 +164,17 @@ def test_delivered_events_go_and_waiting_ones_stay(place: Place) -> None:
     assert place.sql("SELECT seq FROM sync.inbox JOIN sync.queue USING (seq)") == [(waiting,)]
 
 
-def test_the_daily_job_purges_and_says_how_much(place: Place) -> None:
+def test_hints_of_a_followed_log_go_within_hours(place: Place) -> None:
+    hint, waiting = (place.event(key, age=0) for key in "ab")
+    place.sql("UPDATE sync.queue SET state = 'done', finished_at = now() WHERE seq = %s", hint)
+    aged(place, 0.3)
+    assert purged(place) == {}, "somebody sent it, and it is kept for people to look at"
+    place.sql("INSERT INTO sync.captures (connection) SELECT DISTINCT connection FROM sync.inbox")
+    assert purged(place) == {"hints_queue": 1, "hints": 1}
+    assert place.sql("SELECT seq FROM sync.inbox") == [(waiting,)]
+
+
+def test_the_hourly_job_purges_and_says_how_much(place: Place) -> None:
     seq = place.event("a", age=0)
     place.sql("UPDATE sync.queue SET state = 'done', finished_at = now() WHERE seq = %s", seq)
     aged(place, 15)

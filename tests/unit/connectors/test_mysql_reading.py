@@ -323,6 +323,9 @@ def test_a_tombstone_column_marks_deleted_rows(person: Person, connect_mysql: Co
     mysql = connect_mysql(tables={"t": {"tombstone": "deleted_at"}})
     assert mysql.stream("t").deletes is Deletes.TOMBSTONE
     assert [row["_deleted"] for row in drain(mysql, "t")[0]] == [False, True]
+    found = mysql.get("t", ["1", "2"], ["deleted_at"]).to_pylist()
+    assert {row["id"]: row["_deleted"] for row in found} == {1: False, 2: True}, "a row read back for an event, too"
+    assert "_deleted" not in mysql.get("t", ["1"], ["updated_at"]).column_names
 
 
 def test_a_filter_is_asked_of_the_server_and_fields_keep_key_and_cursor(person: Person, mysql: MySQL) -> None:

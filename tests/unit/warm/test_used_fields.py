@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from sync_platform.engine.spec import Expression
+from sync_platform.realtime.observed import Watched
+from tests.unit.warm.crm import FIELDS, LEAD
 from tests.unit.warm.office import NAMES, Office
 
 NOON = dt.datetime(2026, 11, 25, 12, tzinfo=dt.UTC)
@@ -79,3 +81,13 @@ def test_two_syncs_of_a_stream_read_a_record_once_for_both(office: Office) -> No
     assert worker.drain() == 2
     assert office.crm.reads == [["l1"]]
     assert observed(office)["l1"].keys() == {"Id", "Email", "Name", "Changed"}
+
+
+def test_what_marks_a_row_as_deleted_is_read_whoever_uses_it(office: Office) -> None:
+    office.crm.put("l1", "a@x", "Ada", at=NOON)
+    watched = Watched(
+        database=office.database, connector=office.crm, connection="crm", stream=replace(LEAD, tombstone="Name"),
+        types={one.name: one.type for one in FIELDS}, used=lambda: frozenset({"Email"}),
+    )  # fmt: skip
+    found, _ = watched.look(["l1"])
+    assert found["l1"].values.keys() == {"Id", "Email", "Changed", "Name"}
