@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import gc
 import importlib
 import os
 import sys
@@ -149,14 +148,13 @@ class Project:
                     mend="set them in .env or the environment (the sandbox's: `sync-platform sandbox --env`)",
                 )
             try:
-                ready: Connector = connector.process_config_and_initialize()
+                # as a block: what Dagster opens for it is closed at once, by this thread
+                with connector.process_config_and_initialize_cm() as ready:
+                    assert isinstance(ready, type(connector))
             except DagsterError as error:
                 raise ConfigError(
                     f"connection {name!r} is not configured: {error}", field=name, mend="see its class in resources/"
                 ) from error
-            gc.collect(
-                1
-            )  # Dagster made an instance for that, whose SQLite is to be closed by the thread that opened it
             ready._shared = shared
             self._connected[name] = ready
         return self._connected[name]

@@ -121,9 +121,14 @@ class Captured:
 
     def capture(self, **more: str) -> subprocess.Popen[bytes]:
         """Starts a capture process and waits until it follows, or ended."""
-        before = self.told().count(": following ")
+        log = self.logs / "capture.log"
+
+        def times() -> int:
+            return log.read_text(errors="replace").count(": following ") if log.exists() else 0
+
+        before = times()
         process = self.start("capture", **more)
-        self.until(lambda: self.told().count(": following ") > before or process.poll() is not None, "it follows")
+        self.until(lambda: times() > before or process.poll() is not None, "it follows")
         return process
 
     def run(self) -> Answer:

@@ -170,7 +170,7 @@ def test_with_a_living_worker_the_ticks_say_that_it_works(up: Watched, state: Da
 
     def said() -> bool:
         queue.renew(state, worker, [batch.plan_id])
-        return up.skipped(f"{SYNC}_backlog")[0] == "a worker is alive and works on it: here (pid 7)"
+        return up.skipped(f"{SYNC}_backlog")[:1] == ["a worker is alive and works on it: here (pid 7)"]
 
     eventually(said, lambda: up.ticks(f"{SYNC}_backlog"))
     with state.connection() as connection:

@@ -145,7 +145,8 @@ def test_desired_tells_which_source_column_each_target_column_comes_from(ui: Ins
 
 def test_status_tells_services_and_syncs(ui: Installed, first: dict[str, Any]) -> None:
     told = ui.cli("status", "--json").json
-    assert set(told) == {"services", "syncs"}
+    assert set(told) == {"services", "syncs", "captures"}
+    assert told["captures"] == []
     assert all(set(one) == {"name", "state", "url", "pid"} for one in told["services"])
     assert [one["pid"] for one in told["services"]] == [one["pid"] for one in ui.services]
     (sync,) = told["syncs"]
