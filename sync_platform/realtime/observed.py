@@ -51,25 +51,32 @@ _KEEP: Final = """
           >= (coalesce(o.version_cursor, 0), o.version_read_at)
     RETURNING key, set_config('synchronous_commit', 'off', true)"""
 #: Rows are locked in key order, and one that changed since it was read (another `xmin`) is left alone. The answer: how
-#: many were kept, and whether other records share an old or a new dedupe key with these.
+#: many were kept, and whether other records share an old or a new dedupe key with these. Everything is looked up by
+#: key, whatever the statistics say, and what is compared with a list is joined with it: the work grows with the batch.
 _OVERLAY: Final = """
-    WITH d AS (
-        SELECT * FROM unnest(%(keys)s::text[], %(rows)s::text[], %(cursors)s::bigint[], %(field_times)s::text[],
-                             %(was)s::text[]) AS d(key, row, cursor, field_times, was)),
-    locked AS MATERIALIZED (
-        SELECT o.key, o.xmin::text AS xmin FROM sync.observed o
-        WHERE o.connection = %(connection)s AND o.stream = %(stream)s AND o.key = ANY(%(keys)s)
-        ORDER BY o.key FOR UPDATE),
+    WITH locked AS MATERIALIZED (
+        SELECT d.*, o.xmin, o.place FROM (
+            SELECT * FROM unnest(%(keys)s::text[], %(rows)s::text[], %(cursors)s::bigint[], %(field_times)s::text[],
+                                 %(was)s::text[]) AS d(key, row, cursor, field_times, was) ORDER BY key) AS d
+        CROSS JOIN LATERAL (
+            SELECT xmin::text AS xmin, ctid AS place FROM sync.observed
+            WHERE connection = %(connection)s AND stream = %(stream)s AND key = d.key FOR UPDATE) AS o),
     kept AS (
-        UPDATE sync.observed o SET row = d.row::jsonb, version_cursor = d.cursor, field_times = d.field_times::jsonb,
+        UPDATE sync.observed o SET row = l.row::jsonb, version_cursor = l.cursor, field_times = l.field_times::jsonb,
                observed_at = now()
-        FROM d JOIN locked l USING (key)
-        WHERE o.connection = %(connection)s AND o.stream = %(stream)s AND o.key = d.key AND l.xmin = d.was
-        RETURNING o.key)
-    SELECT set_config('synchronous_commit', 'off', true), (SELECT count(*) FROM kept), EXISTS (
-        SELECT 1 FROM sync.members WHERE sync = %(sync)s AND source_key <> ALL(%(all)s) AND dedupe_key IN (
-            SELECT unnest(%(dedupe_keys)s::text[])
-            UNION SELECT dedupe_key FROM sync.members WHERE sync = %(sync)s AND source_key = ANY(%(all)s)))"""
+        FROM locked l
+        WHERE o.ctid = l.place AND l.xmin = l.was
+        RETURNING o.key),
+    mine AS MATERIALIZED (SELECT unnest(%(all)s::text[]) AS key),
+    shared AS MATERIALIZED (
+        SELECT unnest(%(dedupe_keys)s::text[]) AS dedupe_key
+        UNION SELECT was.dedupe_key FROM mine CROSS JOIN LATERAL (
+            SELECT dedupe_key FROM sync.members WHERE sync = %(sync)s AND source_key = mine.key OFFSET 0) AS was),
+    sharing AS MATERIALIZED (
+        SELECT m.source_key FROM shared CROSS JOIN LATERAL (
+            SELECT source_key FROM sync.members WHERE sync = %(sync)s AND dedupe_key = shared.dedupe_key OFFSET 0) AS m)
+    SELECT set_config('synchronous_commit', 'off', true), (SELECT count(*) FROM kept),
+           EXISTS (SELECT source_key FROM sharing EXCEPT SELECT key FROM mine)"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -72,6 +72,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.session = replace(self.session, priority=Priority.REALTIME, attempts=2, run_id=self.worker_id)
+        self.session.database.by_index()
 
     def stop(self) -> None:
         """Asks the worker to finish what it has claimed and to return."""

@@ -38,6 +38,7 @@ class Database:
         self._reader_url: str | None = None
         self._installation: str | None = None
         self._lock = threading.Lock()
+        self._by_index = False
         self._idle: list[Connection] = []
         self._pid = os.getpid()
         self._parents: list[Connection] = []
@@ -146,6 +147,17 @@ class Database:
             self._url, self._reader_url = moved, None
         return self._url
 
+    def by_index(self) -> None:
+        """From now on connections look rows up by index wherever one fits, for a process whose statements ask for few.
+
+        PostgreSQL decides by statistics: of a table that was empty when they were made it reads every row, and keeps
+        that plan for as long as the connection lasts.
+        """
+        with self._lock:
+            idle, self._idle, self._by_index = self._idle, [], True
+        for own in idle:
+            own.close()
+
     def close(self) -> None:
         """Closes the idle connections and lets go of the server; the next use opens new ones."""
         with self._lock:
@@ -175,12 +187,16 @@ class Database:
 
     def _connect(self, application_name: str | None) -> Connection:
         try:
-            return _dial(self._url, application_name)
+            own = _dial(self._url, application_name)
         except psycopg.OperationalError:
             tried = self._url
             if self.url_now() == tried:
                 raise
-            return _dial(self._url, application_name)
+            own = _dial(self._url, application_name)
+        if self._by_index:
+            own.execute("SET enable_seqscan = off")
+            own.commit()
+        return own
 
 
 _opened: dict[tuple[int, Home, str | None], Database] = {}
