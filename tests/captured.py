@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -17,17 +16,13 @@ from typing import Any
 
 import psycopg
 
-from sync_platform.commands.scaffold import PYPROJECT
 from tests.private_postgres import PrivateServer
+from tests.project_files import lay_out
 from tests.world import Answer, World
 
 SETTINGS = {"wal_level": "logical", "wal_sender_timeout": "10s"}
 SYNC = "orders_to_bills"
 _FILES = {
-    "pyproject.toml": PYPROJECT,
-    "assets/__init__.py": "",
-    "resources/__init__.py": "",
-    "checks/__init__.py": "",
     "resources/systems.py": """
         from dagster import EnvVar
 
@@ -75,10 +70,7 @@ class Captured:
     def prepare(self, rows: int = 0, files: Mapping[str, str] | None = None) -> None:
         """The project, and orders numbered from 1."""
         self.world.project = self.logs.parent / "project"
-        for name, text in {**_FILES, **(files or {})}.items():
-            path = self.world.project / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text).lstrip())
+        lay_out(self.world.project, {**_FILES, **(files or {})})
         self.world.extra = {"SHOP_URL": self.shop, "LEDGER_URL": self.ledger}
         self.sell(ORDERS)
         with psycopg.connect(self.ledger, autocommit=True) as db:

@@ -15,7 +15,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from typing import Any
 import psutil
 import psycopg
 
-from sync_platform.commands.scaffold import PYPROJECT
 from sync_platform.home import Home
 from sync_platform.state.server import running_pid, running_url
 from tests.bench import events_report
@@ -34,16 +32,13 @@ from tests.bench.events_times import Percentiles, percentiles
 from tests.bench.events_world import InvalidRow
 from tests.bench.ours import Ours
 from tests.private_postgres import PrivateServer
+from tests.project_files import lay_out
 
 TITLES = {"g1": "g1. PostgreSQL CDC → PostgreSQL", "g2": "g2. PostgreSQL CDC → PostgreSQL, kept up with"}
 P99_MS = 300.0
 BAR = 5_000
 SYNC = "orders_to_bills"
 _FILES = {
-    "pyproject.toml": PYPROJECT,
-    "resources/__init__.py": "",
-    "checks/__init__.py": "",
-    "assets/__init__.py": "",
     "resources/systems.py": """
         from dagster import EnvVar
 
@@ -93,10 +88,7 @@ class CaptureWorld:
     def __post_init__(self) -> None:
         self.shop, self.ledger = self.server.create("shop"), self.server.create("ledger")
         self.ours = Ours(self.folder / "project", {"BENCH_SHOP_URL": self.shop, "BENCH_LEDGER_URL": self.ledger})
-        for name, text in _FILES.items():
-            path = self.ours.folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text).lstrip(), encoding="utf-8")
+        lay_out(self.ours.folder, _FILES)
         with psycopg.connect(self.shop, autocommit=True) as db:
             db.execute(_SHOP)
         with psycopg.connect(self.ledger, autocommit=True) as db:

@@ -19,11 +19,11 @@ from pathlib import Path
 
 import requests
 
-from sync_platform.commands.scaffold import PYPROJECT
 from tests.bench import peers
 from tests.bench.measure import Series, run
 from tests.bench.ours import Ours
 from tests.private_postgres import free_port
+from tests.project_files import lay_out
 
 WORK = "Bulk CSV into staging"
 _FIELDS = (
@@ -145,11 +145,7 @@ def _theirs(series: Series, csv: Path, work: Path, records: int) -> None:
 
 
 def _mine(series: Series, ours: Ours, records: int) -> None:
-    files = {"pyproject.toml": PYPROJECT, "resources/systems.py": _RESOURCES}
-    for name, text in (files | {f"{folder}/__init__.py": "" for folder in ("assets", "resources", "checks")}).items():
-        path = ours.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    lay_out(ours.folder, {"resources/systems.py": _RESOURCES})
     ours.command("sql", "SELECT 1")  # starts the state, so that the next one is a plain load
     try:
         measured = ours.stage("salesforce", "Lead", _FIELDS)

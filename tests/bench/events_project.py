@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sync_platform.commands.scaffold import PYPROJECT
+from tests.project_files import lay_out
 
 #: The field that every edit of the bench changes, by source stream.
 EDITED = {"hubspot/contacts": "company", "salesforce/Lead": "Company"}
@@ -175,17 +175,10 @@ def _twenty() -> Iterator[Feed]:
 def write_project(folder: Path, feeds: Sequence[Feed]) -> None:
     """The project with these syncs; HubSpot's limit is not kept until `pace` says so."""
     files = {
-        "pyproject.toml": PYPROJECT,
-        "resources/__init__.py": "",
-        "checks/__init__.py": "",
         "checks/people.py": _CHECKS,
-        "assets/__init__.py": "",
     }
     files |= {f"assets/{feed.name}/defs.yaml": feed.yaml for feed in feeds}
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    lay_out(folder, files)
     pace(folder, kept=False)
 
 

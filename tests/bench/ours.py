@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sync_platform.commands.scaffold import PYPROJECT
 from tests.bench.customers import COLUMNS
 from tests.bench.measure import Measured, run
 from tests.bench.sides import Side
+from tests.project_files import lay_out
 
 _RESOURCES = '''\
 """The two databases of the bench."""
@@ -116,21 +116,14 @@ def write_project(folder: Path, route: tuple[Side, Side]) -> None:
         target=route[1].connector.rpartition(" ")[2],
     )
     files = {
-        "pyproject.toml": PYPROJECT,
-        "resources/__init__.py": "",
         "resources/systems.py": resources,
-        "checks/__init__.py": "",
         "checks/customers.py": _CHECKS,
-        "assets/__init__.py": "",
         "assets/source/defs.yaml": _SOURCE,
     }
     mapping = "\n".join(f"    {name}: {name}" for name in COLUMNS)
     for table in ("customers", "nobody"):
         files[f"assets/copy_{table}/defs.yaml"] = _SYNC.format(table=table, mapping=mapping)
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    lay_out(folder, files)
 
 
 def steps_of(ours: Ours) -> dict[str, float]:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import textwrap
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 import psycopg
 
-from sync_platform.commands.scaffold import PYPROJECT
 from tests.private_mariadb import PrivateMariaDB
+from tests.project_files import lay_out
 from tests.world import World
 
 #: The sync from MariaDB to PostgreSQL, and the one back; each has tables of its own.
 SYNCS = {"out_of_mysql": "mysql", "into_mysql": "postgres"}
 FILES = {
-    "pyproject.toml": PYPROJECT,
-    "assets/__init__.py": "",
-    "resources/__init__.py": "",
-    "checks/__init__.py": "",
     "resources/systems.py": """
         from dagster import EnvVar
 
@@ -65,10 +60,7 @@ class TwoDatabases:
     def prepare(self, folder: Path) -> None:
         """Writes the project and makes the empty tables."""
         self.world.project = folder
-        for name, text in FILES.items():
-            path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(textwrap.dedent(text).lstrip())
+        lay_out(folder, FILES)
         self.world.extra = {"MYSQL_URL": self.maria.create(self.database), "POSTGRES_URL": self.office}
         for table in ("source_rows", "target_rows"):
             self.do("mysql", _DDL.format(name=table))

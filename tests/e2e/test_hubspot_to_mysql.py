@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sync_platform.commands.scaffold import PYPROJECT
 from tests.private_mariadb import PrivateMariaDB, shared
+from tests.project_files import lay_out
 from tests.world import World
 
 FILES = {
-    "pyproject.toml": PYPROJECT,
-    "assets/__init__.py": "",
-    "resources/__init__.py": "",
-    "checks/__init__.py": "",
     "resources/systems.py": """
         from dagster import EnvVar
 
@@ -83,10 +78,7 @@ def test_contacts_are_copied_and_edits_follow_and_the_last_run_writes_nothing(
     world: World, maria: PrivateMariaDB, tmp_path: Path
 ) -> None:
     world.project = tmp_path / "project"
-    for name, text in FILES.items():
-        path = world.project / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(text).lstrip())
+    lay_out(world.project, FILES)
     world.extra = {"MYSQL_URL": maria.url("people_shop")}
     ids = world.edit(
         "hubspot/contacts",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import textwrap
 import uuid
 from collections.abc import Iterator
 from dataclasses import astuple
@@ -12,10 +11,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sync_platform.commands.scaffold import PYPROJECT
 from sync_platform.state.database import Database
 from tests.matching.measure import measured, table
 from tests.matching.people import FIELDS, Person, people
+from tests.project_files import lay_out
 from tests.world import World
 
 RESOURCES = """
@@ -66,18 +65,10 @@ def fill(url: str, rows: list[Person]) -> None:
 def write_project(folder: Path) -> Path:
     """A project with the one sync."""
     files = {
-        "pyproject.toml": PYPROJECT,
-        "assets/__init__.py": "",
         "assets/people_to_crm/defs.yaml": SYNC,
-        "resources/__init__.py": "",
         "resources/systems.py": RESOURCES,
-        "checks/__init__.py": "",
     }
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(text).lstrip())
-    return folder
+    return lay_out(folder, files)
 
 
 def doubles(world: World, source: list[Person], target: list[Person]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import textwrap
 import uuid
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,16 +11,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sync_platform.commands.scaffold import PYPROJECT
 from sync_platform.state.database import Database
 from tests.private_mariadb import PrivateMariaDB, shared
+from tests.project_files import lay_out
 from tests.world import World
 
 FILES = {
-    "pyproject.toml": PYPROJECT,
-    "assets/__init__.py": "",
-    "resources/__init__.py": "",
-    "checks/__init__.py": "",
     "resources/systems.py": """
         from dagster import EnvVar
 
@@ -109,10 +104,7 @@ def test_mysql_and_postgres_both_ways_and_the_second_run_writes_nothing(
 ) -> None:
     fill(office, maria)
     world.project = tmp_path / "project"
-    for name, text in FILES.items():
-        path = world.project / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(text).lstrip())
+    lay_out(world.project, FILES)
     world.extra = {"MYSQL_URL": maria.url("office_shop"), "POSTGRES_URL": office}
     for sync in ("customers_to_clients", "invoices_to_bills"):
         done = world.run(sync, seconds=400)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +9,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from sync_platform.commands.scaffold import PYPROJECT
 from sync_platform.state.database import Database
 from tests.e2e.customers import customers, load
+from tests.project_files import lay_out
 from tests.world import World
 
 RESOURCES = """
@@ -82,20 +81,12 @@ def databases(state: Database) -> Iterator[tuple[str, str]]:
 def write_project(folder: Path) -> Path:
     """A project of its own with both syncs."""
     files = {
-        "pyproject.toml": PYPROJECT,
-        "assets/__init__.py": "",
         "assets/customers_to_contacts/defs.yaml": TO_HUBSPOT,
         "assets/contacts_to_warehouse/defs.yaml": TO_WAREHOUSE,
-        "resources/__init__.py": "",
         "resources/systems.py": RESOURCES,
-        "checks/__init__.py": "",
         "checks/contacts.py": CHECKS,
     }
-    for name, text in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(textwrap.dedent(text).lstrip())
-    return folder
+    return lay_out(folder, files)
 
 
 @pytest.mark.parametrize("rows", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
