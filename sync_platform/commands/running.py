@@ -68,7 +68,7 @@ def execute(
 
 def _keep_memory() -> None:
     """What a run imports, builds and allocates stays until its process ends: looking through it, and giving memory back
-    between two parts to fault it in again, took a tenth of a first load. Called before polars is imported."""
+    between two parts to fault it in again, costs a first load much. Called before polars is imported."""
     gc.set_threshold(1_000_000, 50, 50)
     os.environ.setdefault("_RJEM_MALLOC_CONF", "dirty_decay_ms:-1,muzzy_decay_ms:-1")
 

@@ -1,6 +1,6 @@
 """A deep backlog: thousands of records of which events wait are read back, staged and delivered as one plan.
 
-Event by event a change costs about a millisecond of CPU; in bulk about half of that, even with what a plan costs.
+In bulk a change costs a fraction of what it costs event by event (docs/performance.md), even with what a plan costs.
 What is delivered is the same: the records are read back by their keys, staged like a read of them, and the batch
 lane's own steps do the rest, under the sync's lock. The events are done when the plan is delivered; whoever dies
 before that leaves them to the next worker.

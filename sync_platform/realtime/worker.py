@@ -226,10 +226,12 @@ class Worker:
             begun = time.monotonic()
             try:
                 delivered = BulkDelivery(session=self.session, spec=spec, worker=self.worker_id).deliver(batch)
-            except SyncError as error:
+            except Exception as error:  # the edge of the process: the usual way finds whose fault it is
+                if not isinstance(error, SyncError):
+                    self.say(traceback.format_exc())
                 self.say(f"worker: {spec.name}: {len(batch.keys)} records were not delivered in bulk: {error}")
-                self._give_back(batch, 0.0, error.message)
                 self._bulk_after[spec.name] = self.clock() + STALE_AFTER
+                self._give_back(batch, 0.0, str(error))
                 return
             finally:
                 self._busy.discard(batch.plan_id)

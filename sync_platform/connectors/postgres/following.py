@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg2
+from psycopg2 import errors
 from psycopg2.extras import LogicalReplicationConnection
 
 from sync_platform.connectors.capture import Behind, PositionLostError, Told
@@ -305,10 +306,12 @@ class SlotFeed:
                 self._connection.close()
 
     def _translated(self, error: psycopg2.Error) -> SyncError:
+        """What an error means for the position. Whether a slot was given up tells the slot itself, which `follow` looks
+        at before it reads on: the same code, 55000, is that of a server that is only shutting down."""
         said = hide(" ".join(str(error).split()), self.server.secrets) or type(error).__name__
-        if error.pgcode == "42704" or error.pgcode == "55000" or "invalidated" in said or "can no longer" in said:
+        if isinstance(error, errors.UndefinedObject):  # the publication, as it was at some change
             return PositionLostError(f"{self.server.place}: the slot {self.kept.slot} cannot be read on ({said})")
-        if error.pgcode == "55006":
+        if isinstance(error, errors.ObjectInUse):
             return TransientError(
                 f"{self.server.place}: {said}", mend="that process is another capture of this connection, or a dead one"
             )

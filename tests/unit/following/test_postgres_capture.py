@@ -11,10 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 from log_reading import changes, told
+from psycopg2 import errors
 
 from sync_platform.connectors.capture import Feed, PositionLostError
 from sync_platform.connectors.postgres import Postgres
-from sync_platform.connectors.postgres.following import MOST
+from sync_platform.connectors.postgres.following import MOST, SlotFeed
 from sync_platform.errors import TransientError
 from tests.private_postgres import PrivateServer
 
@@ -241,6 +242,18 @@ def test_a_second_feed_of_one_slot_is_refused_and_told_who_has_it(
             postgres.follow(["things"], feed.start)
         with pytest.raises(TransientError, match="sends the slot"):
             shop().follow(["things"], None)
+
+
+def test_a_server_that_shuts_down_loses_no_position(
+    sql: psycopg.Connection[Any], following: Callable[..., Feed]
+) -> None:
+    """Its walsender answers with the code that a slot given up has, too: only the slot itself tells."""
+    sql.execute("CREATE TABLE things (id int PRIMARY KEY)")
+    feed = following("things")
+    assert isinstance(feed, SlotFeed)
+    stopping = errors.ObjectNotInPrerequisiteState("cannot execute new commands while WAL sender is in stopping mode")
+    assert type(feed._translated(stopping)) is TransientError
+    assert type(feed._translated(errors.UndefinedObject("publication does not exist"))) is PositionLostError
 
 
 def test_a_slot_beyond_the_limit_is_told_and_where_it_is_allowed_dropped(
