@@ -276,3 +276,32 @@ def test_a_deep_backlog_is_delivered_in_bulk_and_the_same_arrives(shop: Captured
     assert "SQLite objects" not in shop.told()
     links, doubled = shop.rows("SELECT count(*), count(*) - count(DISTINCT target_id) FROM sync.links")[0]
     assert (links, doubled) == (len(shop.bills()), 0)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "point",
+    [
+        "staging_loaded",
+        *(pytest.param(one, marks=_SLOW) for one in ("request_sent", "answer_received", "outcome_written")),
+    ],
+)
+def test_a_worker_killed_within_a_bulk_delivery_loses_nothing_and_doubles_nothing(shop: Captured, point: str) -> None:
+    shop.prepare(10)
+    shop.capture()
+    shop.run()
+    shop.sell(f"INSERT INTO orders SELECT '{SHOP}', n, n * 0.5, 'many' FROM generate_series(1001, 9000) n")
+    shop.until(lambda: shop.waiting() == 8_000, "every change waits")
+    passed = 2 if point in ("request_sent", "answer_received", "outcome_written") else 1  # behind the batch before it
+    killed = shop.start("worker", SYNC_CRASH_AT=f"{point}:{passed}")
+    shop.until(lambda: killed.poll() is not None, "the worker dies", 120)
+    assert killed.returncode == -9
+    shop.start("worker")
+    shop.agreed(400)
+    links, doubled = shop.rows("SELECT count(*), count(*) - count(DISTINCT target_id) FROM sync.links")[0]
+    assert (links, doubled) == (len(shop.bills()), 0)
+    creates = (
+        "SELECT count(*), count(DISTINCT source_key) FROM sync.outcomes WHERE op = 'create' AND status = 'applied'"
+    )
+    told = shop.world.cli("sql", creates, "--json").json[0]
+    assert len(set(told.values())) == 1, "every record was created once, and told once"
