@@ -12,25 +12,20 @@ and emptied without a message. Where a part is not as it is now, the streams owe
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import select
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-
-import psycopg2
-from psycopg2 import errors
-from psycopg2.extras import LogicalReplicationConnection
+from typing import Final
 
 from sync_platform.connectors.capture import Behind, PositionLostError, Told
 from sync_platform.connectors.postgres import replication
 from sync_platform.connectors.postgres.changes import Changes
 from sync_platform.connectors.postgres.faults import refused_login
+from sync_platform.connectors.postgres.log_stream import OBJECT_IN_USE, UNDEFINED_OBJECT, LogStream, LogStreamError
 from sync_platform.connectors.postgres.replication import Followed, Kept, lsn, lsn_text
-from sync_platform.connectors.postgres.session import Server, Session
+from sync_platform.connectors.postgres.session import Server, Session, identifier, literal
 from sync_platform.connectors.sql import Table, hide
 from sync_platform.errors import SyncError, TransientError
 from sync_platform.model import Event
@@ -78,8 +73,7 @@ class SlotFeed:
     changes: Changes
     answering: float = _ANSWER_SECONDS
     _open_until: int | None = None  # transactions before it may have begun before their table was published
-    _connection: Any = None
-    _cursor: Any = None
+    _stream: LogStream | None = None
     _ready: Told | None = None
     _confirmed: int = 0
     _told_at: float = 0.0
@@ -124,27 +118,23 @@ class SlotFeed:
         return feed
 
     def _begin(self) -> None:
-        secrets = self.server.secrets
+        publication = literal(identifier(self.kept.publication))
+        command = (
+            f"START_REPLICATION SLOT {identifier(self.kept.slot)} LOGICAL {lsn_text(self.changes.end)} "
+            f"(proto_version '1', publication_names {publication})"
+        )
         try:
-            self._connection = psycopg2.connect(
-                self.server.conninfo_with(options=_SETTINGS), connection_factory=LogicalReplicationConnection
-            )
-            self._cursor = self._connection.cursor()
-            self._cursor.start_replication(
-                slot_name=self.kept.slot,
-                decode=False,
-                start_lsn=self.changes.end,
-                options={
-                    "proto_version": "1",
-                    "publication_names": '"' + self.kept.publication.replace('"', '""') + '"',
-                },
-            )
-        except psycopg2.Error as error:
-            self.close()
-            if error.pgcode is None:
-                raise refused_login(error, self.server.place, secrets) from None
+            self._stream = LogStream.open(self.server.conninfo_with(options=_SETTINGS), command)
+        except LogStreamError as error:
+            if error.sqlstate is None:
+                raise refused_login(error, self.server.place, self.server.secrets) from None
             raise self._translated(error) from None
         self._told_at = self._answered = self._looked = time.monotonic()
+
+    @property
+    def _log(self) -> LogStream:
+        assert self._stream is not None  # `open` begins it
+        return self._stream
 
     @property
     def start(self) -> str:
@@ -171,7 +161,8 @@ class SlotFeed:
         while True:
             message = self._message()
             if message is not None:
-                changes.take(message.payload, message.data_start)
+                begin, payload = message
+                changes.take(payload, begin)
                 late = changes.transaction is None and bool(changes) and time.monotonic() >= deadline
                 if len(changes.rows) >= MOST or late:
                     self._tell()
@@ -181,19 +172,18 @@ class SlotFeed:
                 self._tell()
                 return
             left = min(deadline - time.monotonic(), self._answered + self.answering - time.monotonic())
-            if left > 0:
-                select.select([self._cursor], [], [], left)
+            self._log.wait(left)
             self._answer()
             if time.monotonic() >= deadline:
                 return
 
-    def _message(self) -> Any:
+    def _message(self) -> tuple[int, bytes] | None:
         self._read += 1
         if self._read % 1000 == 0:
             self._answer()
         try:
-            return self._cursor.read_message()
-        except psycopg2.Error as error:
+            return self._log.read()
+        except LogStreamError as error:
             raise self._translated(error) from None
 
     def _worth_telling(self) -> bool:
@@ -204,9 +194,10 @@ class SlotFeed:
             self._look()
         if self.changes:
             return True
-        passed = max(self.changes.end, self._cursor.wal_end or 0)
+        passed = max(self.changes.end, self._log.end)
         moved = passed - self.changes.end
-        if moved >= _WORTH_BYTES or (moved > 0 and now - self._told_at >= _WORTH_SECONDS):
+        # a server that shuts down asks, and ends only when all it sent is confirmed
+        if moved >= _WORTH_BYTES or (moved > 0 and (self._log.asked or now - self._told_at >= _WORTH_SECONDS)):
             self.changes.end = passed
             return True
         return False
@@ -272,15 +263,12 @@ class SlotFeed:
 
     def _answer(self, *, now: bool = False) -> None:
         """Tells the server how far we are, so that it neither gives us up nor keeps more than it must."""
-        if not now and time.monotonic() - self._answered < self.answering:
+        if not now and not self._log.asked and time.monotonic() - self._answered < self.answering:
             return
         self._answered = time.monotonic()
         try:
-            self._cursor.send_feedback(
-                write_lsn=max(self.changes.end, self._confirmed), flush_lsn=self._confirmed, apply_lsn=self._confirmed,
-                force=True,
-            )  # fmt: skip
-        except psycopg2.Error as error:
+            self._log.answer(max(self.changes.end, self._confirmed), self._confirmed)
+        except LogStreamError as error:
             raise self._translated(error) from None
 
     def behind(self) -> Behind:
@@ -301,17 +289,16 @@ class SlotFeed:
 
     def close(self) -> None:
         """Ends the connection; the slot stays."""
-        if self._connection is not None:
-            with contextlib.suppress(psycopg2.Error):
-                self._connection.close()
+        if self._stream is not None:
+            self._stream.close()
 
-    def _translated(self, error: psycopg2.Error) -> SyncError:
+    def _translated(self, error: LogStreamError) -> SyncError:
         """What an error means for the position. Whether a slot was given up tells the slot itself, which `follow` looks
-        at before it reads on: the same code, 55000, is that of a server that is only shutting down."""
+        at before it reads on: the same code (55000) is that of a server that is only shutting down."""
         said = hide(" ".join(str(error).split()), self.server.secrets) or type(error).__name__
-        if isinstance(error, errors.UndefinedObject):  # the publication, as it was at some change
+        if error.sqlstate == UNDEFINED_OBJECT:  # the publication, as it was at some change
             return PositionLostError(f"{self.server.place}: the slot {self.kept.slot} cannot be read on ({said})")
-        if isinstance(error, errors.ObjectInUse):
+        if error.sqlstate == OBJECT_IN_USE:
             return TransientError(
                 f"{self.server.place}: {said}", mend="that process is another capture of this connection, or a dead one"
             )

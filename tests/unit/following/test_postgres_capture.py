@@ -11,11 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 from log_reading import changes, told
-from psycopg2 import errors
 
 from sync_platform.connectors.capture import Feed, PositionLostError
 from sync_platform.connectors.postgres import Postgres
 from sync_platform.connectors.postgres.following import MOST, SlotFeed
+from sync_platform.connectors.postgres.log_stream import LogStreamError
 from sync_platform.errors import TransientError
 from tests.private_postgres import PrivateServer
 
@@ -251,9 +251,27 @@ def test_a_server_that_shuts_down_loses_no_position(
     sql.execute("CREATE TABLE things (id int PRIMARY KEY)")
     feed = following("things")
     assert isinstance(feed, SlotFeed)
-    stopping = errors.ObjectNotInPrerequisiteState("cannot execute new commands while WAL sender is in stopping mode")
+    stopping = LogStreamError("cannot execute new commands while WAL sender is in stopping mode", "55000")
     assert type(feed._translated(stopping)) is TransientError
-    assert type(feed._translated(errors.UndefinedObject("publication does not exist"))) is PositionLostError
+    assert type(feed._translated(LogStreamError("the publication does not exist", "42704"))) is PositionLostError
+
+
+def test_the_server_forgets_no_more_than_was_confirmed(
+    sql: psycopg.Connection[Any], following: Callable[..., Feed]
+) -> None:
+    sql.execute("CREATE TABLE things (id int PRIMARY KEY); CREATE TABLE others (id int)")
+    feed = following("things")
+    sql.execute("INSERT INTO things VALUES (1)")
+    (answer,) = told(feed, 1)
+    feed.confirm(answer.position)
+    until = time.monotonic() + 1
+    while time.monotonic() < until:  # the log goes on without a change to tell, and the server tells how far
+        sql.execute("INSERT INTO others SELECT generate_series(1, 100)")
+        feed.next(0.1)
+        feed.behind()
+        feed._answer(now=True)
+    ((confirmed,),) = sql.execute("SELECT confirmed_flush_lsn::text FROM pg_replication_slots").fetchall()
+    assert confirmed == answer.position.partition("~")[0]
 
 
 def test_a_slot_beyond_the_limit_is_told_and_where_it_is_allowed_dropped(
