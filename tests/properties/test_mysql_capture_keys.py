@@ -20,19 +20,32 @@ from tests.private_mariadb import shared
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
 LATIN = st.text(st.characters(codec="cp1252", exclude_characters="\x00"), max_size=12)
+#: The least and the greatest value of a type: drawn ones may all lie between.
+ENDS: dict[str, tuple[int, ...]] = {
+    "tinyint": (-128, 127),
+    "tinyint_unsigned": (0, 255),
+    "smallint": (-(2**15), 2**15 - 1),
+    "mediumint": (-(2**23), 2**23 - 1),
+    "mediumint_unsigned": (0, 2**24 - 1),
+    "int": (-(2**31), 2**31 - 1),
+    "int_unsigned": (0, 2**32 - 1),
+    "bigint": (-(2**63), 2**63 - 1),
+    "bigint_unsigned": (0, 2**64 - 1),
+    "bit": (0, 2**13 - 1),
+}
 #: The type of a key's column, and its values as the driver takes them.
 KEYS: dict[str, tuple[str, st.SearchStrategy[Any]]] = {
-    "tinyint": ("TINYINT", st.integers(-128, 127)),
-    "tinyint_unsigned": ("TINYINT UNSIGNED", st.integers(0, 255)),
+    "tinyint": ("TINYINT", st.integers(*ENDS["tinyint"])),
+    "tinyint_unsigned": ("TINYINT UNSIGNED", st.integers(*ENDS["tinyint_unsigned"])),
     "boolean": ("TINYINT(1)", st.integers(0, 1)),
-    "smallint": ("SMALLINT", st.integers(-(2**15), 2**15 - 1)),
-    "mediumint": ("MEDIUMINT", st.integers(-(2**23), 2**23 - 1)),
-    "mediumint_unsigned": ("MEDIUMINT UNSIGNED", st.integers(0, 2**24 - 1)),
-    "int": ("INT", st.integers(-(2**31), 2**31 - 1)),
-    "int_unsigned": ("INT UNSIGNED", st.integers(0, 2**32 - 1)),
-    "bigint": ("BIGINT", st.integers(-(2**63), 2**63 - 1)),
-    "bigint_unsigned": ("BIGINT UNSIGNED", st.integers(0, 2**64 - 1)),
-    "bit": ("BIT(13)", st.integers(0, 2**13 - 1)),
+    "smallint": ("SMALLINT", st.integers(*ENDS["smallint"])),
+    "mediumint": ("MEDIUMINT", st.integers(*ENDS["mediumint"])),
+    "mediumint_unsigned": ("MEDIUMINT UNSIGNED", st.integers(*ENDS["mediumint_unsigned"])),
+    "int": ("INT", st.integers(*ENDS["int"])),
+    "int_unsigned": ("INT UNSIGNED", st.integers(*ENDS["int_unsigned"])),
+    "bigint": ("BIGINT", st.integers(*ENDS["bigint"])),
+    "bigint_unsigned": ("BIGINT UNSIGNED", st.integers(*ENDS["bigint_unsigned"])),
+    "bit": ("BIT(13)", st.integers(*ENDS["bit"])),
     "decimal": ("DECIMAL(12,2)", st.decimals(-(10**9), 10**9, places=2)),
     "decimal_wide": ("DECIMAL(38,9)", st.decimals(-(10**20), 10**20, places=9)),
     "decimal_fraction": ("DECIMAL(5,5)", st.decimals("-0.99999", "0.99999", places=5)),
@@ -124,6 +137,7 @@ UNSHRUNK = [Phase.explicit, Phase.reuse, Phase.generate]  # each example costs a
 def test_a_key_of_every_type_is_told_as_it_is_staged(connector: MySQL, kind: str, data: st.DataObject) -> None:
     declared, values = KEYS[kind]
     wanted = data.draw(st.lists(values, min_size=1, max_size=20, unique_by=str))
+    wanted += [value for value in ENDS.get(kind, ()) if value not in wanted]
     agree(connector, "one", {"k": declared}, [(value,) for value in wanted])
 
 
