@@ -18,7 +18,7 @@ import typer
 from sync_platform.commands.capturing import capture
 from sync_platform.commands.conflicts import conflicts
 from sync_platform.commands.dead_letters import dead
-from sync_platform.commands.invocation import Json, ProjectDir, SyncName, answering, project_of
+from sync_platform.commands.invocation import Full, Json, ProjectDir, SyncName, answering, project_of
 from sync_platform.commands.links import links
 from sync_platform.commands.operating import operating
 from sync_platform.commands.output import Output, table
@@ -71,6 +71,7 @@ def check(project: ProjectDir = None, json: Json = False) -> None:
 def plan(
     sync: SyncName,
     out: Annotated[Path | None, typer.Option("--out", help="Write the exact plan to this file.")] = None,
+    full: Full = False,
     project: ProjectDir = None,
     json: Json = False,
 ) -> None:
@@ -78,7 +79,7 @@ def plan(
     with answering(json) as output:
         from sync_platform.commands.planning import make_document, show_plan
 
-        document = make_document(project_of(project), sync)
+        document = make_document(project_of(project), sync, full=full)
         if out is not None:
             import orjson
 
@@ -100,12 +101,12 @@ def apply(
 
 
 @app.command()
-def run(sync: SyncName, project: ProjectDir = None, json: Json = False) -> None:
+def run(sync: SyncName, full: Full = False, project: ProjectDir = None, json: Json = False) -> None:
     """Run a sync once: load, map, plan, deliver; then print its report."""
     with answering(json) as output:
         from sync_platform.commands.planning import run_sync
 
-        _finish(output, run_sync(project_of(project), sync))
+        _finish(output, run_sync(project_of(project), sync, full=full))
 
 
 @app.command()

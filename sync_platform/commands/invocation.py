@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 ProjectDir = Annotated[Path | None, typer.Option("--project", help="Another project's folder.", show_default=False)]
 PUBLIC_URL = "SYNC_PUBLIC_URL"
+Full = Annotated[
+    bool,
+    typer.Option("--full", help="Read the sources completely and compare every record, not only what changed."),
+]
 SyncName = Annotated[str, typer.Argument(metavar="SYNC", help="The sync's name.")]
 
 

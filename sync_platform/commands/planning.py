@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sync_platform.commands.running import execute, own_process_group
 from sync_platform.errors import SyncError
-from sync_platform.run_tags import EXACT, PLAN_ID
+from sync_platform.run_tags import EXACT, FULL, PLAN_ID
 
 if TYPE_CHECKING:
     from sync_platform.project import Project
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 MOST_SHOWN = 50
 
 
-def make_document(project: Project, sync: str) -> dict[str, Any]:
+def make_document(project: Project, sync: str, *, full: bool = False) -> dict[str, Any]:
     """Loads, maps and plans a sync through its Dagster job, stopping before delivery."""
     from sync_platform.commands.plan_file import plan_document
     from sync_platform.session import Session
 
-    plan_id = make_plan_of(project, sync)
+    plan_id = make_plan_of(project, sync, full=full)
     with Session.open(project) as session:
         return plan_document(session, project.sync(sync).spec, plan_id)
 
 
-def make_plan_of(project: Project, sync: str) -> str:
-    """Loads, maps and plans a sync through its Dagster job; the new plan's id."""
+def make_plan_of(project: Project, sync: str, *, full: bool = False) -> str:
+    """Loads, maps and plans a sync through its Dagster job; the new plan's id. `full`: see `run_sync`."""
     from sync_platform.ledger.plans import latest_plan
     from sync_platform.state.database import open_state
 
-    finished = execute(project, sync, steps=("desired", "plan"))
+    finished = execute(project, sync, steps=("desired", "plan"), tags=_tags(full))
     if finished.error:
         raise finished.error
     with open_state().connection() as connection:
@@ -56,10 +56,17 @@ def apply_file(project: Project, path: Path) -> dict[str, Any]:
     )
 
 
-def run_sync(project: Project, sync: str) -> dict[str, Any]:
-    """Runs the sync's whole job; returns the report."""
+def run_sync(project: Project, sync: str, *, full: bool = False) -> dict[str, Any]:
+    """Runs the sync's whole job; returns the report.
+
+    `full`: the sources are read completely and every record is compared, not only what changed since the last run.
+    """
     own_process_group()
-    return _report(execute(project, sync), sync)
+    return _report(execute(project, sync, tags=_tags(full)), sync)
+
+
+def _tags(full: bool) -> dict[str, str]:
+    return {FULL: "yes"} if full else {}
 
 
 def _report(finished: Any, sync: str) -> dict[str, Any]:

@@ -61,13 +61,21 @@ def _timezone(value: str) -> str:
 
 
 def _frequency(value: str) -> str:
-    if value in {"realtime", "on_demand"}:
+    if value in {"realtime", "on_demand"} or _is_cron(value):
         return value
+    raise ValueError(f"{value!r} is no frequency; write realtime, on_demand or a cron line such as '0 * * * *'")
+
+
+def _cron(value: str | None) -> str | None:
+    if value is None or _is_cron(value):
+        return value
+    raise ValueError(f"{value!r} is no cron line; write minute, hour, day, month and weekday, such as '0 3 * * *'")
+
+
+def _is_cron(value: str) -> bool:
     from dagster._utils.schedules import is_valid_cron_string
 
-    if not is_valid_cron_string(value):
-        raise ValueError(f"{value!r} is no frequency; write realtime, on_demand or a cron line such as '0 * * * *'")
-    return value
+    return is_valid_cron_string(value)
 
 
 class SourceEnd(Strict):
@@ -365,6 +373,9 @@ class StreamOptions(Strict):
     fields: list[str] | None = Field(None, description="Default: every readable field")
     filter: str | None = Field(None, description="Part of what the stream is; applies to every read")
     schedule: str | None = Field(None, description="A cron line; syncs load what they need anyway")
+    full_read: Annotated[str | None, AfterValidator(_cron)] = Field(
+        None, description="A cron line (UTC): the first load after each tick reads everything and finds what is gone"
+    )
 
 
 class SourceAttributes(Strict):

@@ -1,15 +1,18 @@
 """The Source component: objects of one connection, staged in the lake."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
 from pydantic import BaseModel
 
 from sync_platform.components.attributes import SourceAttributes, StreamOptions
+from sync_platform.components.frequency import next_tick
 from sync_platform.components.installation import told
 from sync_platform.components.scaffolding import SourceScaffolder
 from sync_platform.engine.spec import Endpoint
 from sync_platform.meanwhile import importing
+from sync_platform.run_tags import FULL
 from sync_platform.session import Session
 
 
@@ -78,12 +81,14 @@ def _staging_asset(endpoint: Endpoint, options: StreamOptions, description: str)
     )
     def staged(context: dg.AssetExecutionContext, installation: dg.ResourceParam[Session]) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with told(installation):
-            return _materialize(installation, endpoint, options)
+            return _materialize(installation, endpoint, options, context.run.tags)
 
     return staged
 
 
-def _materialize(session: Session, endpoint: Endpoint, options: StreamOptions) -> dg.MaterializeResult[Any]:
+def _materialize(
+    session: Session, endpoint: Endpoint, options: StreamOptions, tags: Mapping[str, str]
+) -> dg.MaterializeResult[Any]:
     from sync_platform.staging.load import Progress, stage
 
     def tell(progress: Progress) -> None:
@@ -102,6 +107,7 @@ def _materialize(session: Session, endpoint: Endpoint, options: StreamOptions) -
             endpoint.object,
             fields=options.fields,
             where=options.filter,
+            full=FULL in tags or _full_read_is_due(session, endpoint, options),
             requested_at=session.opened_at,
             on_progress=tell,
         )
@@ -114,3 +120,16 @@ def _materialize(session: Session, endpoint: Endpoint, options: StreamOptions) -
             "load_id": load.load_id,
         }
     )
+
+
+def _full_read_is_due(session: Session, endpoint: Endpoint, options: StreamOptions) -> bool:
+    """Whether a tick of `full_read` has passed since the last complete read began."""
+    from sync_platform.staging.ledger import last_complete
+
+    if options.full_read is None:
+        return False
+    last = last_complete(session.database, endpoint.connection, endpoint.object)
+    if last is None:
+        return False  # the first read is a full one, or goes on where it was
+    tick = next_tick(options.full_read, "UTC", last)
+    return tick is not None and tick <= session.now()

@@ -17,17 +17,17 @@ from sync_platform.engine.recover import recover
 from sync_platform.engine.spec import SyncSpec
 from sync_platform.errors import BlockedError, ConfigError
 from sync_platform.ledger.plans import PlanFiles, latest_plan
-from sync_platform.run_tags import EXACT, PLAN_ID
+from sync_platform.run_tags import EXACT, FULL, PLAN_ID
 from sync_platform.session import Session
 
 
-def desired(session: Session, spec: SyncSpec, *, full: bool = False) -> dg.MaterializeResult[Any]:
+def desired(session: Session, spec: SyncSpec, tags: Mapping[str, str]) -> dg.MaterializeResult[Any]:
     """Materialises `<sync>/desired`: what the target should hold."""
     session.hold(spec.name)
     recover(session, spec)
     session.progress(f"{spec.name}: mapping, deduplicating and checking")
     with session.timed("transform"):
-        found = prepare(session, spec, full=full)
+        found = prepare(session, spec, full=FULL in tags)
     lineage = {
         target: [
             dg.TableColumnDep(asset_key=dg.AssetKey(["staging", *place]), column_name=name) for *place, name in deps

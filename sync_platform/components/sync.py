@@ -107,7 +107,7 @@ def _desired(spec: SyncSpec) -> dg.AssetsDefinition:
             "completeness": "Required and mapped cells are filled.",
             "duplicates": "Source records that share a dedupe key.",
         },
-        run=lambda steps, session, tags: steps.desired(session, spec),
+        run=lambda steps, session, tags: steps.desired(session, spec, tags),
     )
 
 

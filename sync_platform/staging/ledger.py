@@ -94,6 +94,17 @@ def to_join(
     return _load(row, joined=True) if row else None
 
 
+def last_complete(db: Database, connection: str, stream: str) -> dt.datetime | None:
+    """When the newest complete read of a stream began, or None."""
+    with db.connection() as pg:
+        row = pg.execute(
+            "SELECT max(started_at) FROM sync.loads WHERE connection = %s AND stream = %s AND state = 'finished'"
+            " AND complete",
+            (connection, stream),
+        ).fetchone()
+    return row[0] if row else None
+
+
 def streams_loaded(db: Database) -> list[tuple[str, str]]:
     """Every (connection, stream) that was ever staged, whether or not the project still names it."""
     with db.connection() as pg:
