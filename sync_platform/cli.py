@@ -77,14 +77,9 @@ def plan(
 ) -> None:
     """Show exactly what a run would change; nothing is sent and no position moves."""
     with answering(json) as output:
-        from sync_platform.commands.planning import make_document, show_plan
+        from sync_platform.commands.planning import show_plan
 
-        document = make_document(project_of(project), sync, full=full)
-        if out is not None:
-            import orjson
-
-            out.write_bytes(orjson.dumps(document, default=str, option=orjson.OPT_INDENT_2) + b"\n")
-        output.show(document, lambda: show_plan(document, out))
+        show_plan(project_of(project), sync, output, out=out, full=full)
 
 
 @app.command()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import orjson
 import polars as pl
@@ -21,27 +22,81 @@ if TYPE_CHECKING:
 TOLD_OPS = [str(op) for op in Op if op is not Op.SKIP]
 
 
-def plan_document(session: Session, spec: SyncSpec, plan_id: str) -> dict[str, Any]:
-    """The plan as INTERFACES shows it; its digest is remembered, so that an altered file is noticed."""
-    with session.database.connection() as connection:
-        plan = load_plan(connection, plan_id)
-    files = PlanFiles(session.database.home.lake, plan_id)
-    document: dict[str, Any] = {
-        "plan_id": plan.plan_id,
-        "sync": plan.sync,
-        "digest": "",
-        "compare": plan.compare,
-        "blocked": plan.reason,
-        "expires_at": plan.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "pushdown": pushdown(session, spec, plan.evaluated_at),
-        "summary": _summary(plan),
-        "changes": [change for kind in ("changes", "back") for part in files.parts(kind) for change in _changes(part)]
-        + [change for part in files.parts("invalid") for change in _invalid(part)],
-    }
-    document["digest"] = digest_of(document)
-    with session.database.connection() as connection:
-        set_plan(connection, plan_id, plan.state, reason=plan.reason, digest=document["digest"])
-    return document
+class PlanDocument:
+    """A plan as INTERFACES shows it. Its changes are read part by part: a plan may be larger than memory."""
+
+    def __init__(self, session: Session, spec: SyncSpec, plan_id: str) -> None:
+        self._database = session.database
+        with self._database.connection() as connection:
+            self._plan = plan = load_plan(connection, plan_id)
+        self._files = PlanFiles(session.database.home.lake, plan_id)
+        self.head: dict[str, Any] = {
+            "plan_id": plan.plan_id,
+            "sync": plan.sync,
+            "compare": plan.compare,
+            "blocked": plan.reason,
+            "expires_at": plan.expires_at.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "pushdown": pushdown(session, spec, plan.evaluated_at),
+            "summary": _summary(plan),
+        }
+
+    @property
+    def total(self) -> int:
+        """How many changes it holds."""
+        return sum(self.head["summary"].get(str(op), 0) for op in TOLD_OPS)
+
+    def changes(self) -> Iterator[dict[str, Any]]:
+        """Its changes in order, refused records last."""
+        for kind in ("changes", "back"):
+            for part in self._files.parts(kind):
+                yield from _changes(part)
+        for part in self._files.parts("invalid"):
+            yield from _invalid(part)
+
+    def write(self, *outs: BinaryIO) -> None:
+        """Writes the JSON document; its digest, the last key, is remembered, so that an altered file is noticed."""
+        digest = _Digest(self.head)
+
+        def put(text: bytes) -> None:
+            for out in outs:
+                out.write(text)
+
+        put(_pretty(self.head).removesuffix(b"\n}") + b',\n  "changes": [')
+        between = b"\n    "
+        for change in self.changes():
+            digest.add(change)
+            put(between + _pretty(change).replace(b"\n", b"\n    "))
+            between = b",\n    "
+        told = digest.of_all()
+        put(b"\n  ],\n" + b'  "digest": "' + told.encode() + b'"\n}\n')
+        with self._database.connection() as connection:
+            set_plan(connection, self._plan.plan_id, self._plan.state, reason=self._plan.reason, digest=told)
+
+
+def _pretty(value: object) -> bytes:
+    return orjson.dumps(value, default=str, option=orjson.OPT_INDENT_2)
+
+
+class _Digest:
+    """SHA-256 over a document's canonical JSON (keys in order, no spaces, without the digest), change by change."""
+
+    def __init__(self, head: Mapping[str, Any]) -> None:
+        before = {key: value for key, value in head.items() if key < "changes"}
+        self._after = {key: value for key, value in head.items() if key > "changes"}
+        self._hash = hashlib.sha256(_canonical(before)[:-1] + (b"," if before else b"") + b'"changes":[')
+        self._comma = b""
+
+    def add(self, change: Mapping[str, Any]) -> None:
+        self._hash.update(self._comma + _canonical(change))
+        self._comma = b","
+
+    def of_all(self) -> str:
+        self._hash.update(b"]" + (b"," if self._after else b"") + _canonical(self._after)[1:])
+        return self._hash.hexdigest()
+
+
+def _canonical(value: Mapping[str, Any]) -> bytes:
+    return orjson.dumps(value, default=str, option=orjson.OPT_SORT_KEYS)
 
 
 def pushdown(session: Session, spec: SyncSpec, now: dt.datetime) -> dict[str, str | None]:
@@ -65,9 +120,9 @@ def _summary(plan: Plan) -> dict[str, int]:
     return {str(op): counts.get(str(op), 0) for op in names}
 
 
-def _changes(part: pl.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {
+def _changes(part: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    for row in part.filter(pl.col("_op").is_in(TOLD_OPS)).iter_rows(named=True):
+        yield {
             "op": row["_op"],
             "key": row["_key"],
             "target_id": row["_target_id"],
@@ -77,21 +132,19 @@ def _changes(part: pl.DataFrame) -> list[dict[str, Any]]:
             "reason": row["_reason"],
             **({"side": row["_side"]} if "_side" in row else {}),
         }
-        for row in part.filter(pl.col("_op").is_in(TOLD_OPS)).iter_rows(named=True)
-    ]
 
 
-def _invalid(part: pl.DataFrame) -> list[dict[str, Any]]:
-    return [
-        {"op": str(Op.INVALID), "key": row["_key"], "target_id": None, "fields": [], "reason": row["reason"]}
-        for row in part.iter_rows(named=True)
-    ]
+def _invalid(part: pl.DataFrame) -> Iterator[dict[str, Any]]:
+    for row in part.iter_rows(named=True):
+        yield {"op": str(Op.INVALID), "key": row["_key"], "target_id": None, "fields": [], "reason": row["reason"]}
 
 
-def digest_of(document: dict[str, Any]) -> str:
+def digest_of(document: Mapping[str, Any]) -> str:
     """SHA-256 over the document's canonical JSON, without the digest itself."""
-    bare = {name: value for name, value in document.items() if name != "digest"}
-    return hashlib.sha256(orjson.dumps(bare, default=str, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    digest = _Digest({name: value for name, value in document.items() if name not in ("changes", "digest")})
+    for change in document["changes"]:
+        digest.add(change)
+    return digest.of_all()
 
 
 def read_plan_file(path: Path) -> dict[str, Any]:

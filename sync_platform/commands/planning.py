@@ -1,28 +1,60 @@
-"""`plan`, `apply` and `run`, and how their answers are shown."""
+"""`plan`, `apply` and `run`."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sync_platform.commands.running import execute, own_process_group
-from sync_platform.errors import SyncError
+from sync_platform.errors import AccessError, SyncError
 from sync_platform.run_tags import EXACT, FULL, PLAN_ID
 
 if TYPE_CHECKING:
+    from sync_platform.commands.output import Output
+    from sync_platform.commands.plan_file import PlanDocument
     from sync_platform.project import Project
 
 MOST_SHOWN = 50
 
 
-def make_document(project: Project, sync: str, *, full: bool = False) -> dict[str, Any]:
-    """Loads, maps and plans a sync through its Dagster job, stopping before delivery."""
-    from sync_platform.commands.plan_file import plan_document
+def show_plan(project: Project, sync: str, output: Output, *, out: Path | None, full: bool) -> None:
+    """Loads, maps and plans a sync, stopping before delivery; shows the plan and writes it to `out`."""
+    from sync_platform.commands.plan_file import PlanDocument
     from sync_platform.session import Session
 
     plan_id = make_plan_of(project, sync, full=full)
-    with Session.open(project) as session:
-        return plan_document(session, project.sync(sync).spec, plan_id)
+    with Session.open(project) as session, contextlib.ExitStack() as stack:
+        document = PlanDocument(session, project.sync(sync).spec, plan_id)
+        places: list[BinaryIO] = [stack.enter_context(_made(out))] if out is not None else []
+        if output.json:
+            places.append(sys.stdout.buffer)
+        else:
+            _print_plan(document)
+        if places:
+            document.write(*places)
+    if out is not None and not output.json:
+        print(f"written to {out}; apply it with: sync-platform apply {out}")
+
+
+@contextlib.contextmanager
+def _made(path: Path) -> Iterator[BinaryIO]:
+    """A file that stands at its place when it is whole; what is no file (/dev/stdout) is written into."""
+    plain = path.is_file() or not path.exists()
+    part = path.with_name(f".{path.name}.part") if plain else path
+    try:
+        with part.open("wb") as file:
+            yield file
+        if plain:
+            part.replace(path)
+    except OSError as error:
+        raise AccessError(f"{path} cannot be written: {error.strerror}", mend="choose another --out") from error
+    finally:
+        if plain:
+            part.unlink(missing_ok=True)
 
 
 def make_plan_of(project: Project, sync: str, *, full: bool = False) -> str:
@@ -90,27 +122,25 @@ def exit_code_of(report: dict[str, Any]) -> int:
     return 1 if summary["failed_transfers"] or summary["held"] or report["refused"] else 0
 
 
-def show_plan(document: dict[str, Any], out: Path | None) -> None:
+def _print_plan(document: PlanDocument) -> None:
     """Prints a plan for people: counts, then the first changes field by field."""
     from rich.console import Console
 
-    console = Console()
-    counts = ", ".join(f"{number} {op}" for op, number in document["summary"].items() if number) or "nothing"
-    console.print(f"[bold]{document['sync']}[/bold]: {counts} (compared by {document['compare']})")
-    for side, text in document["pushdown"].items():
+    console, head = Console(), document.head
+    counts = ", ".join(f"{number} {op}" for op, number in head["summary"].items() if number) or "nothing"
+    console.print(f"[bold]{head['sync']}[/bold]: {counts} (compared by {head['compare']})")
+    for side, text in head["pushdown"].items():
         if text:
             console.print(f"  filter, {side}: {text}", style="dim", markup=False)
-    if document["blocked"]:
-        console.print(f"blocked: {document['blocked']}", style="red")
-    for change in document["changes"][:MOST_SHOWN]:
+    if head["blocked"]:
+        console.print(f"blocked: {head['blocked']}", style="red")
+    for change in itertools.islice(document.changes(), MOST_SHOWN):
         console.print(
             f"{change['op']:>8} {change['key']} -> {change['target_id'] or 'new'}  {change['reason'] or ''}",
             markup=False,
         )
         for field in change["fields"]:
             console.print(f"           {field['name']}: {field['old']!r} -> {field['new']!r}", markup=False)
-    more = len(document["changes"]) - MOST_SHOWN
+    more = document.total - MOST_SHOWN
     if more > 0:
         console.print(f"... and {more} more (write them all with --out FILE)")
-    if out is not None:
-        console.print(f"written to {out}; apply it with: sync-platform apply {out}")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sync_platform.commands.plan_file import digest_of, plan_document, read_plan_file, refuse_foreign
+from sync_platform.commands.plan_file import PlanDocument, digest_of, read_plan_file, refuse_foreign
 from sync_platform.errors import ConfigError
 from sync_platform.ledger.plans import Plan, load_plan
 from tests.unit.engine.workshop import Workshop
@@ -19,10 +19,10 @@ def written(workshop: Workshop, file: Path) -> tuple[dict[str, Any], Plan]:
     workshop.lead("l0", "l0@x", "Lead 0")
     with workshop.session() as session:
         planned = workshop.plan(session)
-        document = plan_document(session, workshop.spec, planned.plan_id)
-    file.write_text(json.dumps(document, default=str))
+        with file.open("wb") as out:
+            PlanDocument(session, workshop.spec, planned.plan_id).write(out)
     with workshop.database.connection() as connection:
-        return document, load_plan(connection, planned.plan_id)
+        return json.loads(file.read_text()), load_plan(connection, planned.plan_id)
 
 
 def test_a_plan_file_says_every_change_and_is_taken_as_it_was_written(workshop: Workshop, tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_a_plan_file_says_every_change_and_is_taken_as_it_was_written(workshop: 
         }
     ]
     read = read_plan_file(tmp_path / "plan.json")
-    assert read["digest"] == plan.digest
+    assert read["digest"] == plan.digest == digest_of(document)
     refuse_foreign(read, plan, tmp_path / "plan.json")
 
 
@@ -59,3 +59,9 @@ def test_an_altered_plan_file_with_a_digest_to_match_is_not_the_plan_we_made(
     read = read_plan_file(tmp_path / "plan.json")
     with pytest.raises(ConfigError, match="was altered"):
         refuse_foreign(read, plan, tmp_path / "plan.json")
+
+
+def test_a_plan_file_that_was_only_laid_out_anew_is_the_same_plan(workshop: Workshop, tmp_path: Path) -> None:
+    document, plan = written(workshop, tmp_path / "plan.json")
+    (tmp_path / "plan.json").write_text(json.dumps(document, sort_keys=True, indent=7))
+    refuse_foreign(read_plan_file(tmp_path / "plan.json"), plan, tmp_path / "plan.json")
