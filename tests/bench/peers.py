@@ -68,11 +68,19 @@ def _environment(**more: str) -> dict[str, str]:
 
 def sling(source: str, target: str, work: Path) -> Measured:
     """sling, incremental with key and update key."""
+    return _sling(source, target, work, "--update-key", "updated_at")
+
+
+def sling_by_key(source: str, target: str, work: Path) -> Measured:
+    """sling, incremental with key alone: every row is read and merged."""
+    return _sling(source, target, work)
+
+
+def _sling(source: str, target: str, work: Path, *more: str) -> Measured:
     binary = next(environment_of("sling").parent.rglob("sling_linux_amd64/bin/sling-linux-amd64"))
     return run(
         [binary, "run", "--src-conn", "SRC", "--src-stream", _sling_table(source), "--tgt-conn", "DST",
-         "--tgt-object", _sling_table(target), "--mode", "incremental", "--primary-key", "id",
-         "--update-key", "updated_at"],
+         "--tgt-object", _sling_table(target), "--mode", "incremental", "--primary-key", "id", *more],
         env=_environment(
             SRC=_sling_url(source), DST=_sling_url(target), SLING_HOME_DIR=str(work),
             SLING_DISABLE_TELEMETRY="TRUE",
@@ -91,10 +99,19 @@ def _sling_table(url: str) -> str:
 
 def ingestr(source: str, target: str, work: Path) -> Measured:
     """ingestr 0.x, merge with key and cursor."""
+    return _ingestr(source, target, work, "--incremental-key", "updated_at")
+
+
+def ingestr_by_key(source: str, target: str, work: Path) -> Measured:
+    """ingestr 0.x, merge with key alone: every row is read and merged."""
+    return _ingestr(source, target, work)
+
+
+def _ingestr(source: str, target: str, work: Path, *more: str) -> Measured:
     return run(
         [environment_of("ingestr") / "ingestr", "ingest", "--source-uri", source, "--source-table", "public.customers",
          "--dest-uri", target, "--dest-table", "public.customers", "--incremental-strategy", "merge",
-         "--incremental-key", "updated_at", "--primary-key", "id", "--yes", "--progress", "log"],
+         *more, "--primary-key", "id", "--yes", "--progress", "log"],
         env=_environment(DISABLE_TELEMETRY="true", INGESTR_DISABLE_TELEMETRY="true"),
         cwd=work,
     )  # fmt: skip
