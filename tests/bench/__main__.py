@@ -1,4 +1,4 @@
-"""`python -m tests.bench [database] [csv] [startup]`, another route, `events` or `capture`: measures, writes tables."""
+"""`python -m tests.bench [database] [csv] [startup]`, another route, `large`, `events` or `capture`: writes tables."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.bench import capture_bench, csv_bench, database_bench, events_bench, startup_bench
+from tests.bench import capture_bench, csv_bench, database_bench, events_bench, large_bench, startup_bench
 from tests.bench.measure import Series
 from tests.bench.report import into, markdown
 from tests.bench.sides import ROUTES
 
 BENCHES = ("startup", "database", "csv")
-KNOWN = ("startup", *ROUTES, "csv")
+KNOWN = ("startup", *ROUTES, "csv", "large")
 
 
 def main() -> int:
@@ -55,6 +55,8 @@ def main() -> int:
         found += database_bench.run(chosen.rows, chosen.rounds, tools, ROUTES[name])
     if "csv" in chosen.benches:
         found += csv_bench.bench(chosen.records, chosen.rounds)
+    if "large" in chosen.benches:
+        found += large_bench.bench(chosen.rows)
     command = " ".join(["python -m tests.bench", *sys.argv[1:]])
     table = markdown(found, command, chosen.rows, chosen.records, load, ROUTES[routes[0]] if routes else None)
     print(table)
