@@ -14,6 +14,7 @@ from sync_platform.engine import normalisers
 from sync_platform.engine.conversion import Conversion, as_text, convert
 from sync_platform.engine.expressions import PolarsSQL, Scalar, parse, resolve
 from sync_platform.engine.spec import Constant, Expression, FieldRule, Lookup, Transform, ValueMap
+from sync_platform.engine.text_casts import failed_column, with_text_casts
 from sync_platform.errors import ConfigError, SyncError
 
 _KNOWN: Final = (
@@ -122,7 +123,7 @@ def bind(rule: CompiledRule, schema: Mapping[str, pl.DataType]) -> Bound:
     """The rule over frames of this schema. Raises ConfigError naming the field when it cannot work."""
     if rule.error:
         raise rule.error
-    parts = [_expression(rule.name, s) for s in rule.scalars]
+    parts = [_expression(rule.name, s, schema) for s in rule.scalars]
     if isinstance(rule.rule, Constant):
         value = pl.lit(rule.rule.value)
     elif isinstance(rule.rule, Transform):
@@ -184,19 +185,23 @@ def _resolved(scalar: Scalar, names: Collection[str]) -> Scalar:
     return Scalar(text=scalar.text, tree=tree, fields=fields)
 
 
-def _expression(name: str, scalar: Scalar) -> tuple[pl.Expr, pl.Expr | None]:
+def _expression(name: str, scalar: Scalar, schema: Mapping[str, pl.DataType]) -> tuple[pl.Expr, pl.Expr | None]:
     """The polars expression, and where a CAST in it that is really taken fails."""
-    lenient = scalar.tree.transform(
-        lambda n: exp.TryCast(this=n.this, to=n.to) if type(n) is exp.Cast and not _is_typed_text(n) else n
-    )
-    failing = _failing(scalar.tree)
     try:
-        return (
-            pl.sql_expr(lenient.sql(dialect=PolarsSQL, comments=False)),
-            pl.sql_expr(failing.sql(dialect=PolarsSQL, comments=False)) if failing is not None else None,
-        )
+        return with_text_casts(scalar.tree, schema, _polars)
     except pl.exceptions.PolarsError as error:
         raise _unusable(name, scalar.text, error) from error
+
+
+def _polars(tree: exp.Expr) -> tuple[pl.Expr, pl.Expr | None]:
+    lenient = tree.transform(
+        lambda n: exp.TryCast(this=n.this, to=n.to) if type(n) is exp.Cast and not _is_typed_text(n) else n
+    )
+    failing = _failing(tree)
+    return (
+        pl.sql_expr(lenient.sql(dialect=PolarsSQL, comments=False)),
+        pl.sql_expr(failing.sql(dialect=PolarsSQL, comments=False)) if failing is not None else None,
+    )
 
 
 def _is_typed_text(node: exp.Expr) -> bool:
@@ -206,6 +211,8 @@ def _is_typed_text(node: exp.Expr) -> bool:
 
 def _failing(node: exp.Expr) -> exp.Expr | None:
     """SQL that is true where a CAST of the expression fails for a value that is there; None without casts."""
+    if (failed := failed_column(node)) is not None:
+        return failed
     if type(node) is exp.Cast and not _is_typed_text(node):
         inner = node.this.transform(lambda n: exp.TryCast(this=n.this, to=n.to) if type(n) is exp.Cast else n)
         here: exp.Expr = exp.and_(
@@ -214,7 +221,7 @@ def _failing(node: exp.Expr) -> exp.Expr | None:
         )
         deeper = _failing(node.this)
         return exp.or_(here, deeper) if deeper is not None else here
-    if isinstance(node, exp.Case) and node.find(exp.Cast):
+    if isinstance(node, exp.Case):
         branches = [(b.this.copy(), _failing(b.args["true"])) for b in node.args["ifs"]]
         default = node.args.get("default")
         last = _failing(default) if default is not None else None

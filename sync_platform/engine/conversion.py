@@ -65,6 +65,8 @@ def words(dtype: pl.DataType) -> str:
         return "a date"
     if isinstance(dtype, pl.Datetime):
         return "a date and time"
+    if dtype == pl.Time:
+        return "a time of day"
     return str(dtype)
 
 
@@ -118,6 +120,8 @@ def convert(value: pl.Expr, source: pl.DataType, target: pl.DataType, timezone: 
         done = _to_date(value, source, timezone)
     elif isinstance(target, pl.Datetime):
         done = _to_datetime(value, source, target)
+    elif target == pl.Time and source == pl.String:
+        done = _to_time(value)
     else:
         done = value.cast(target, strict=False)
     return Conversion(value=done, failed=_lost(value, done), wanted=wanted)
@@ -217,6 +221,11 @@ def _to_datetime(value: pl.Expr, source: pl.DataType, target: pl.Datetime) -> pl
         utc = _parse_times(text).fill_null(day)
     utc = utc.dt.cast_time_unit(target.time_unit)
     return utc.dt.convert_time_zone(target.time_zone) if target.time_zone else utc.dt.replace_time_zone(None)
+
+
+def _to_time(value: pl.Expr) -> pl.Expr:
+    text = value.str.strip_chars()
+    return pl.coalesce(*(text.str.to_time(form, strict=False) for form in ("%H:%M:%S%.f", "%H:%M")))
 
 
 def _parse_times(text: pl.Expr) -> pl.Expr:

@@ -108,6 +108,11 @@ def value(rule: str | FieldRule, to: str = "name", **row: Any) -> Any:
         ("CAST(Count AS VARCHAR)", "7"),
         ("Count::varchar || 'x'", "7x"),
         ("TRY_CAST(LastName AS INTEGER)", None),
+        ("strftime(CAST('2026-02-01T23:30:00-05:00' || left(Status, 0) AS TIMESTAMPTZ), '%d %H:%M')", "02 04:30"),
+        ("coalesce(TRY_CAST(LastName AS DATE), CAST(Created AS DATE))", "2026-01-01"),
+        ("CASE WHEN Status = 'Closed' THEN CAST(LastName AS DATE) END", None),
+        ("CAST(CASE WHEN CAST(left(Status, 0) || 'yes' AS BOOLEAN) THEN '2026-03-04' END AS DATE)", "2026-03-04"),
+        ("CAST(CAST('7:05' || left(Status, 0) AS TIME) AS VARCHAR)", "07:05:00"),
         ('"Odd Name"', "x"),
         ("'it''s'", "it's"),
         ("normalize_name(FirstName)", "elodie"),
@@ -163,6 +168,24 @@ def test_an_instant_becomes_the_day_it_is_in_the_syncs_zone() -> None:
         ("Amount", "amount", {"Amount": Decimal("1.25")}, "amount '1.25' is not a number with at most 1 decimals"),
         ("Status", "when", {"Status": "31.12.2026"}, "when '31.12.2026' is not a date and time"),
         ("CAST(LastName AS INT) + 1", "count", {"LastName": "x"}, "count 'x' cannot be computed as the mapping says"),
+        (
+            "CAST(Status AS DATE)",
+            "day",
+            {"Status": "31.12.26"},
+            "day '31.12.26' cannot be computed as the mapping says",
+        ),
+        (
+            "date_part('year', CAST(Status AS DATE))",
+            "count",
+            {"Status": "x"},
+            "count 'x' cannot be computed as the mapping says",
+        ),
+        (
+            "CAST(CAST(LastName AS BOOLEAN) AS INT)",
+            "count",
+            {"LastName": "perhaps"},
+            "count 'perhaps' cannot be computed as the mapping says",
+        ),
     ],
 )
 def test_what_cannot_be_converted_sets_its_record_aside(sql: str, to: str, row: dict[str, Any], reason: str) -> None:
