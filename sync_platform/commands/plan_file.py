@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import orjson
 import polars as pl
@@ -47,30 +48,40 @@ class PlanDocument:
 
     def changes(self) -> Iterator[dict[str, Any]]:
         """Its changes in order, refused records last."""
-        for kind in ("changes", "back"):
-            for part in self._files.parts(kind):
-                yield from _changes(part)
-        for part in self._files.parts("invalid"):
-            yield from _invalid(part)
+        return _changes_of(self._files)
 
     def write(self, *outs: BinaryIO) -> None:
         """Writes the JSON document; its digest, the last key, is remembered, so that an altered file is noticed."""
         digest = _Digest(self.head)
-
-        def put(text: bytes) -> None:
+        for text in _texts(self.head, self.changes(), digest):
             for out in outs:
                 out.write(text)
-
-        put(_pretty(self.head).removesuffix(b"\n}") + b',\n  "changes": [')
-        between = b"\n    "
-        for change in self.changes():
-            digest.add(change)
-            put(between + _pretty(change).replace(b"\n", b"\n    "))
-            between = b",\n    "
-        told = digest.of_all()
-        put(b"\n  ],\n" + b'  "digest": "' + told.encode() + b'"\n}\n')
+        told, plan = digest.of_all(), self._plan
         with self._database.connection() as connection:
-            set_plan(connection, self._plan.plan_id, self._plan.state, reason=self._plan.reason, digest=told)
+            set_plan(connection, plan.plan_id, plan.state, reason=plan.reason, digest=told)
+
+
+def _changes_of(files: PlanFiles) -> Iterator[dict[str, Any]]:
+    for kind in ("changes", "back"):
+        for part in files.parts(kind):
+            yield from _changes(part)
+    for part in files.parts("invalid"):
+        yield from _invalid(part)
+
+
+_MOST_HEAD: Final = 1 << 20  # bytes before the changes
+_BEFORE_CHANGES: Final = b',\n  "changes": ['
+
+
+def _texts(head: Mapping[str, Any], changes: Iterable[Mapping[str, Any]], digest: _Digest) -> Iterator[bytes]:
+    """The document as it is written, change by change."""
+    yield _pretty(head).removesuffix(b"\n}") + _BEFORE_CHANGES
+    between = b"\n    "
+    for change in changes:
+        digest.add(change)
+        yield between + _pretty(change).replace(b"\n", b"\n    ")
+        between = b",\n    "
+    yield b"\n  ],\n" + b'  "digest": "' + digest.of_all().encode() + b'"\n}\n'
 
 
 def _pretty(value: object) -> bytes:
@@ -91,8 +102,9 @@ class _Digest:
         self._comma = b","
 
     def of_all(self) -> str:
-        self._hash.update(b"]" + (b"," if self._after else b"") + _canonical(self._after)[1:])
-        return self._hash.hexdigest()
+        whole = self._hash.copy()
+        whole.update(b"]" + (b"," if self._after else b"") + _canonical(self._after)[1:])
+        return whole.hexdigest()
 
 
 def _canonical(value: Mapping[str, Any]) -> bytes:
@@ -147,9 +159,16 @@ def digest_of(document: Mapping[str, Any]) -> str:
     return digest.of_all()
 
 
-def read_plan_file(path: Path) -> dict[str, Any]:
-    """The document of a plan file whose digest holds; ConfigError otherwise."""
+def read_plan_file(path: Path, lake: Path) -> dict[str, Any]:
+    """The document of a plan file whose digest holds, with or without its changes; ConfigError otherwise.
+
+    A file that is as it was written is compared with the plan's parts in the lake, change by change; one that was laid
+    out anew (by `jq`, say) is read into memory.
+    """
     try:
+        known = _as_written(path, lake)
+        if known is not None:
+            return known
         document = orjson.loads(path.read_bytes())
         told, sync, plan_id = document["digest"], document["sync"], document["plan_id"]
     except OSError as error:
@@ -161,6 +180,21 @@ def read_plan_file(path: Path) -> dict[str, Any]:
     if digest_of(document) != told:
         raise _altered(path, plan_id, sync)
     return dict(document)
+
+
+def _as_written(path: Path, lake: Path) -> dict[str, Any] | None:
+    """The document without its changes, when the file is byte by byte what `write` makes of this lake's plan."""
+    with path.open("rb") as file:
+        try:
+            head = orjson.loads(file.read(_MOST_HEAD).partition(_BEFORE_CHANGES)[0] + b"\n}")
+            files, digest = PlanFiles(lake, str(uuid.UUID(head["plan_id"]))), _Digest(head)
+        except (ValueError, KeyError, TypeError, AttributeError):  # no JSON, or not laid out like this
+            return None
+        file.seek(0)
+        for text in _texts(head, _changes_of(files), digest):
+            if file.read(len(text)) != text:
+                return None
+        return {**head, "digest": digest.of_all()} if not file.read(1) else None
 
 
 def refuse_foreign(document: dict[str, Any], plan: Plan, path: Path) -> None:

@@ -78,8 +78,9 @@ def apply_file(project: Project, path: Path) -> dict[str, Any]:
     from sync_platform.ledger.plans import load_plan
     from sync_platform.state.database import open_state
 
-    document = read_plan_file(path)
-    with open_state().connection() as connection:
+    database = open_state()
+    document = read_plan_file(path, database.home.lake)
+    with database.connection() as connection:
         plan = load_plan(connection, document["plan_id"])
     refuse_foreign(document, plan, path)
     own_process_group()

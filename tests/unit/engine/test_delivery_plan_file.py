@@ -36,7 +36,8 @@ def test_a_plan_file_says_every_change_and_is_taken_as_it_was_written(workshop: 
             "reason": None,
         }
     ]
-    read = read_plan_file(tmp_path / "plan.json")
+    read = read_plan_file(tmp_path / "plan.json", workshop.database.home.lake)
+    assert "changes" not in read, "a file as it was written is never read whole"
     assert read["digest"] == plan.digest == digest_of(document)
     refuse_foreign(read, plan, tmp_path / "plan.json")
 
@@ -46,7 +47,7 @@ def test_an_altered_plan_file_is_refused_by_its_digest(workshop: Workshop, tmp_p
     document["changes"][0]["fields"][0]["new"] = "mallory@x"
     (tmp_path / "plan.json").write_text(json.dumps(document))
     with pytest.raises(ConfigError, match="was altered"):
-        read_plan_file(tmp_path / "plan.json")
+        read_plan_file(tmp_path / "plan.json", workshop.database.home.lake)
 
 
 def test_an_altered_plan_file_with_a_digest_to_match_is_not_the_plan_we_made(
@@ -56,7 +57,7 @@ def test_an_altered_plan_file_with_a_digest_to_match_is_not_the_plan_we_made(
     document["changes"][0]["fields"][0]["new"] = "mallory@x"
     document["digest"] = digest_of(document)
     (tmp_path / "plan.json").write_text(json.dumps(document))
-    read = read_plan_file(tmp_path / "plan.json")
+    read = read_plan_file(tmp_path / "plan.json", workshop.database.home.lake)
     with pytest.raises(ConfigError, match="was altered"):
         refuse_foreign(read, plan, tmp_path / "plan.json")
 
@@ -64,4 +65,16 @@ def test_an_altered_plan_file_with_a_digest_to_match_is_not_the_plan_we_made(
 def test_a_plan_file_that_was_only_laid_out_anew_is_the_same_plan(workshop: Workshop, tmp_path: Path) -> None:
     document, plan = written(workshop, tmp_path / "plan.json")
     (tmp_path / "plan.json").write_text(json.dumps(document, sort_keys=True, indent=7))
-    refuse_foreign(read_plan_file(tmp_path / "plan.json"), plan, tmp_path / "plan.json")
+    refuse_foreign(read_plan_file(tmp_path / "plan.json", workshop.database.home.lake), plan, tmp_path / "plan.json")
+
+
+@pytest.mark.parametrize("altered", ["cut", "longer", "one byte"])
+def test_bytes_that_were_not_written_are_noticed(workshop: Workshop, tmp_path: Path, altered: str) -> None:
+    _, plan = written(workshop, tmp_path / "plan.json")
+    text = (tmp_path / "plan.json").read_bytes()
+    changed = {"cut": text[:-3], "longer": text + b"{}", "one byte": text.replace(b"l0@x", b"l1@x")}[altered]
+    (tmp_path / "plan.json").write_bytes(changed)
+    with pytest.raises(ConfigError, match=r"was altered|is not a plan"):
+        refuse_foreign(
+            read_plan_file(tmp_path / "plan.json", workshop.database.home.lake), plan, tmp_path / "plan.json"
+        )
