@@ -8,7 +8,6 @@ Everything that can be prepared once (schemas, mapping, conditions) is; nothing 
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -32,15 +31,12 @@ from sync_platform.model import KEY
 from sync_platform.realtime.circuit import calling
 from sync_platform.realtime.delivery import CLAIM_SECONDS, Delivery, Terms
 from sync_platform.realtime.observed import Observed, Watched
+from sync_platform.realtime.prepared import Conditions, paced, schema_of
 from sync_platform.realtime.queue import Batch
 from sync_platform.realtime.quick import NotUsualError, QuickDelivery, Wanted, by_row, target_held
-from sync_platform.staging.canonical import canonical
 from sync_platform.staging.overlay import rows_of
-from sync_platform.staging.tables import columns
 
 if TYPE_CHECKING:
-    import duckdb
-
     from sync_platform.engine.spec import Endpoint, SyncSpec
     from sync_platform.session import Session
 
@@ -72,13 +68,11 @@ class Lane:
     run_of: Callable[[str], str]
     may_delete: Callable[[int], bool]
     others: Callable[[], frozenset[str]] = frozenset  # the fields that other syncs of the source's stream make use of
-    _local: threading.local = field(default_factory=threading.local, repr=False)
+    _conditions: Conditions = field(default_factory=Conditions, repr=False)
 
     def __post_init__(self) -> None:
         self.declared = self.spec
-        # a worker's circuit paces what a batch run would wait for
-        errors = replace(self.spec.errors, retries=1, backoff_seconds=min(self.spec.errors.backoff_seconds, 0.2))
-        self.spec = replace(self.spec, errors=errors)
+        self.spec = paced(self.spec)
         self.target_connector = self.session.connector(self.spec.target.connection)
         self.target_stream = self.target_connector.stream(self.spec.target.object)
         self.folded = folded_fields(self.target_connector, self.target_stream)
@@ -93,15 +87,8 @@ class Lane:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """The source's columns as staged, or as the source describes them when it never was."""
-        source = self.spec.source
-        with self.session.lake.connect() as con:
-            staged = columns(con, source.connection, source.object)
-        if staged is not None:
-            return staged
-        described = self.session.connector(source.connection).discover(source.object)
-        kinds = [(one.name, canonical(one.type)) for one in described]
-        return pa.schema([(name, kind) for name, kind in kinds if kind is not None])
+        """The source's columns."""
+        return schema_of(self.session, self.spec.source)
 
     @cached_property
     def watched(self) -> Watched:
@@ -120,17 +107,6 @@ class Lane:
     def _ahead(self) -> ThreadPoolExecutor:
         return ThreadPoolExecutor(READERS, thread_name_prefix="reading targets")
 
-    @property
-    def con(self) -> duckdb.DuckDBPyConnection:
-        """This thread's DuckDB, for conditions only."""
-        if not hasattr(self._local, "con"):
-            import duckdb
-
-            self._local.con = duckdb.connect(config={"threads": 1})
-            self._local.con.execute("SET TimeZone = 'UTC'")
-        made: duckdb.DuckDBPyConnection = self._local.con
-        return made
-
     def uses(self, stream: Endpoint) -> frozenset[str]:
         """The fields of a stream that this sync makes use of."""
         return frozenset(self.used.names) if self.spec.source == stream else frozenset()
@@ -144,7 +120,7 @@ class Lane:
             connector=self.target_connector,
             stream=self.target_stream,
             folded=self.folded,
-            con=self.con,
+            con=self._conditions.con,
         )
 
     def deliver(self, batch: Batch) -> Delivered:
@@ -243,7 +219,9 @@ class Lane:
             found = by_row(self.row_rules, records, names, self.required, self.contract)
             if found is not None:
                 return found
-        judged = self.judge.judge(self.con, self.judge.mark(self.con, self._rows(records), dt.datetime.now(dt.UTC)))
+        judged = self.judge.judge(
+            self._conditions.con, self.judge.mark(self._conditions.con, self._rows(records), dt.datetime.now(dt.UTC))
+        )
         wanted = judged.wanted.drop([name for name in self.used.names if name not in names])
         mapped = self.mapping.apply(wanted, self._lookups(wanted))
         checked = validate(mapped, self.contract, required=self.required)
@@ -260,11 +238,11 @@ class Lane:
         now = dt.datetime.now(dt.UTC)
         with calling(self.spec.source.connection):
             records = self.watched.resolve(batch.events)
-            marked = self.judge.mark(self.con, self._rows(list(records.values())), now)
+            marked = self.judge.mark(self._conditions.con, self._rows(list(records.values())), now)
             mates = self._mates(records, marked)
             if mates:
-                marked = self.judge.mark(self.con, self._rows([*records.values(), *mates]), now)
-        judged = self.judge.judge(self.con, marked)
+                marked = self.judge.mark(self._conditions.con, self._rows([*records.values(), *mates]), now)
+        judged = self.judge.judge(self._conditions.con, marked)
         parts = [self._checked(part) for part in self._parted(judged.wanted, [*records.values(), *mates])]
         invalid = [invalid for _, invalid in parts if invalid is not None]
         work = Delivery(

@@ -8,7 +8,6 @@ claims each record, compares again and refuses what moved.
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -37,14 +36,11 @@ from sync_platform.model import DELETED, KEY, Op, Status
 from sync_platform.realtime.circuit import calling
 from sync_platform.realtime.lane import Delivered
 from sync_platform.realtime.observed import Observed, Watched
+from sync_platform.realtime.prepared import Conditions, paced, schema_of
 from sync_platform.realtime.queue import Batch, finish
-from sync_platform.staging.canonical import canonical
 from sync_platform.staging.overlay import rows_of
-from sync_platform.staging.tables import columns
 
 if TYPE_CHECKING:
-    import duckdb
-
     from sync_platform.engine.spec import Endpoint, SyncSpec
     from sync_platform.session import Session
 
@@ -62,14 +58,13 @@ class TwoWayLane:
     worker: str
     run_of: Callable[[str], str]
     may_delete: Callable[[int], bool]
-    _local: threading.local = field(default_factory=threading.local, repr=False)
+    _conditions: Conditions = field(default_factory=Conditions, repr=False)
 
     def __post_init__(self) -> None:
         self.declared = self.spec
         self.session = replace(self.session, kept={})  # a lane is prepared anew when what it knows may be old
-        errors = replace(self.spec.errors, retries=1, backoff_seconds=min(self.spec.errors.backoff_seconds, 0.2))
-        self.spec = replace(self.spec, errors=errors)
-        schemas = [self._schema(self.spec.source), self._schema(self.spec.target)]
+        self.spec = paced(self.spec)
+        schemas = [schema_of(self.session, place) for place in (self.spec.source, self.spec.target)]
         self.pairing: Pairing = pairing_of(self.session, self.spec, *schemas)
         self.deciding: Deciding = deciding(self.session, self.spec, self.pairing)
         self.sides: dict[Side, Watched] = {
@@ -79,15 +74,6 @@ class TwoWayLane:
         self.schemas: dict[Side, pa.Schema] = {"source": schemas[0], "target": schemas[1]}
         options = self.session.project.stream_options(self.spec.source)
         self.judge = Judge.of(self.spec, schemas[0], options.filter)
-
-    def _schema(self, place: Endpoint) -> pa.Schema:
-        with self.session.lake.connect() as con:
-            staged = columns(con, place.connection, place.object)
-        if staged is not None:
-            return staged
-        described = self.session.connector(place.connection).discover(place.object)
-        kinds = [(one.name, canonical(one.type)) for one in described]
-        return pa.schema([(name, kind) for name, kind in kinds if kind is not None])
 
     def _watched(self, place: Endpoint, schema: pa.Schema) -> Watched:
         connector = self.session.connector(place.connection)
@@ -104,17 +90,6 @@ class TwoWayLane:
     @cached_property
     def _times(self) -> tuple[bool, bool]:
         return tells_time(self.session, self.spec.source), tells_time(self.session, self.spec.target)
-
-    @property
-    def con(self) -> duckdb.DuckDBPyConnection:
-        """This thread's DuckDB, for conditions only."""
-        if not hasattr(self._local, "con"):
-            import duckdb
-
-            self._local.con = duckdb.connect(config={"threads": 1})
-            self._local.con.execute("SET TimeZone = 'UTC'")
-        made: duckdb.DuckDBPyConnection = self._local.con
-        return made
 
     # -- one batch -------------------------------------------------------------------------------
 
@@ -190,7 +165,7 @@ class TwoWayLane:
         ids = [links[key].target_id for key in news if key in links]
         with calling(self.spec.target.connection):
             live.put("target", self._missing("target", [one for one in ids if one not in live.known("target")]))
-        marked = self.judge.mark(self.con, live.frame("source", news), dt.datetime.now(dt.UTC))
+        marked = self.judge.mark(self._conditions.con, live.frame("source", news), dt.datetime.now(dt.UTC))
         outside = set(marked.filter(~pl.col("_inside") & ~pl.col(DELETED))[KEY])
         for key in outside:
             idle[key] = ("unmatched", f"outside the filter: {self.spec.filter}")
