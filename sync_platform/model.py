@@ -176,7 +176,8 @@ class Change:
     """One record's part of a plan, as a connector is asked to write it.
 
     `fields` holds exactly what to send (None clears a field). `token` is unique and stable for this
-    change of this plan: connectors use it as idempotency key or correlation id.
+    change of this plan: connectors use it as idempotency key or correlation id. `match` are the fields by
+    which the sync tells records apart.
     """
 
     op: Op
@@ -184,6 +185,7 @@ class Change:
     token: str
     target_id: str | None = None
     fields: Record = field(default_factory=dict)
+    match: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

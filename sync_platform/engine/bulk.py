@@ -12,14 +12,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
 
+from sync_platform.connectors.uniqueness import UniqueTarget
 from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import target_rows
+from sync_platform.engine.meeting_rows import met, verdicts
 from sync_platform.engine.rowwise import SUPERSEDED
 from sync_platform.errors import AccessError, TransientError, UnknownOutcome
 from sync_platform.ledger.claims import EVERYTHING, claimed
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 LAKE_OUTCOMES_FROM = 5_000  # rows of a part from which outcomes are written to the lake
 UNSETTLED = 2  # parts the target has whose outcomes or links are still being written
+MET = -1  # the number of the part that holds the creates which met a record
 CLAIM_SECONDS = 60.0  # a claim is taken anew after this time: well before its lease ends
 
 
@@ -53,6 +56,7 @@ class BulkDelivery:
     part: int = 0
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    _met: list[pl.DataFrame] = field(default_factory=list)  # creates whose record was there, told by the target
 
     def deliver(self, op: Op, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """Delivers one part's rows of one op; yields the settled rows."""
@@ -72,6 +76,8 @@ class BulkDelivery:
         ):
             for first in waiting:
                 yield from self._under_one_claim(op, itertools.chain([first], waiting), recorder, settler)
+        if self._met:  # only now are the records that this delivery created linked
+            yield self._meet()
 
     def _under_one_claim(
         self,
@@ -112,6 +118,19 @@ class BulkDelivery:
         sent = [self._send(op, group) for group in self._groups(op, pending)]
         settled = pl.concat([_as_settled(decided, self.fields), *sent], how="vertical")
         return settled, pl.concat([decided.drop("_status", "_why"), pending], how="diagonal_relaxed")
+
+    def _meet(self) -> pl.DataFrame:
+        """Settles the creates that met a record; see `meeting_rows`."""
+        rows, self._met = pl.concat(self._met, how="diagonal_relaxed"), []
+        self.part = MET
+        with claimed(self.session.database, self.spec.target, [EVERYTHING], self.session.run_id, sleep=self.sleep):
+            decided, updates = verdicts(self.session.database, self.spec, rows)
+            written, values = self._sent(Op.UPDATE, updates)
+            settled = pl.concat([_as_settled(decided, self.fields), written])
+            recorded: Future[bool] = Future()
+            values = pl.concat([decided.drop("_status", "_why"), values], how="diagonal_relaxed")
+            recorded.set_result(self._record(Op.UPDATE, self.part, settled, values))
+            return self._settle(settled, recorded)
 
     def _superseded(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Rows of which an event delivered a newer version since the plan, and the others."""
@@ -205,12 +224,18 @@ class BulkDelivery:
             .otherwise(pl.col("_told")),
             _status=pl.col("_status").fill_null(str(Status.RETRY)),
         )
+        if op is Op.CREATE and not self.exact:
+            mask = met(joined)
+            self._met += [joined.filter(mask).drop("_field", "_told")] if mask.any() else []
+            joined = joined.filter(~mask)
         return _as_settled(joined, self.fields, refused=True)
 
     def _write(self, op: str, table: pa.Table, delivery: str) -> pa.Table:
         attempt = 0
         while True:
             try:
+                if op == Op.CREATE and isinstance(self.target, UniqueTarget):
+                    return self.target.write_bulk(self.stream.name, op, table, delivery, self.spec.match)
                 return self.target.write_bulk(self.stream.name, op, table, delivery)
             except (UnknownOutcome, TransientError) as error:
                 # a repeated delivery is harmless: the marker in the target says whether it happened

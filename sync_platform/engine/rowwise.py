@@ -314,6 +314,7 @@ class RowwiseDelivery:
             token=token_of(self.plan_id, row["_key"]),
             target_id=row["_target_id"] if row["_op"] != Op.CREATE else None,
             fields={name: row[f"new:{name}"] for name in row["_fields"]},
+            match=self.spec.match,
         )
 
     # -- what is settled ------------------------------------------------------------------------

@@ -21,8 +21,10 @@ from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
 from sync_platform.connectors.postgres.replication import Kept
 from sync_platform.connectors.postgres.session import Server, identifier, literal
+from sync_platform.connectors.postgres.table import PgTable, uniqueness
 from sync_platform.connectors.postgres.writing import apply_part, refuse_whole_part, text_of
 from sync_platform.connectors.sql import Table, TableOptions, translate
+from sync_platform.connectors.uniqueness import Uniqueness
 from sync_platform.crash import crash_point
 from sync_platform.errors import ConfigError
 from sync_platform.model import (
@@ -80,7 +82,7 @@ class Postgres(Connector):
     _server: Server | None = PrivateAttr(default=None)
     _few: FewRows | None = PrivateAttr(default=None)
     _markers: dict[str, Markers] = PrivateAttr(default_factory=dict)
-    _described: dict[str, Table] = PrivateAttr(default_factory=dict)
+    _described: dict[str, PgTable] = PrivateAttr(default_factory=dict)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def server(self) -> Server:
@@ -107,7 +109,7 @@ class Postgres(Connector):
         if self._few is not None:
             self._few.close()
 
-    def table(self, stream: str, *, fresh: bool = False) -> Table:
+    def table(self, stream: str, *, fresh: bool = False) -> PgTable:
         """The table a stream's name means, as described last (or now, with `fresh`)."""
         if fresh or stream not in self._described:
             with self.server().session() as session:
@@ -205,7 +207,8 @@ class Postgres(Connector):
                 if i not in found:
                     groups.setdefault(tuple(sorted(change.fields)), []).append(i)
             for names, places in groups.items():
-                answer = apply_part(session, table, op, _texts(table, names, [changes[i] for i in places]))
+                part = _texts(table, names, [changes[i] for i in places])
+                answer = apply_part(session, table, op, part, changes[0].match)
                 found |= {place: answer.slice(row, 1) for row, place in enumerate(places)}
             if op is Op.CREATE and groups:
                 markers.record_all(session, {changes[i].token: found[i] for p in groups.values() for i in p})
@@ -231,8 +234,8 @@ class Postgres(Connector):
             for c, one in zip(changes, done, strict=True)
         ]
 
-    def write_bulk(self, stream: str, op: str, rows: pa.Table, delivery: str) -> pa.Table:
-        """Writes a part and its marker in one transaction; see `BulkTarget`.
+    def write_bulk(self, stream: str, op: str, rows: pa.Table, delivery: str, match: Sequence[str] = ()) -> pa.Table:
+        """Writes a part and its marker in one transaction; see `BulkTarget` and `UniqueTarget`.
 
         An update or delete whose row is gone comes back REFUSED, an update that changes nothing NOOP.
         """
@@ -245,12 +248,16 @@ class Postgres(Connector):
             if recorded is not None:
                 return recorded
             session.run("SET CONSTRAINTS ALL IMMEDIATE", f"writing {stream}")
-            outcomes = apply_part(session, table, Op(op), rows)
+            outcomes = apply_part(session, table, Op(op), rows, match)
             markers.record(session, delivery, outcomes)
             crash_point("request_sent")
             session.commit(f"delivery {delivery} to {stream}")
             crash_point("answer_received")
         return outcomes
+
+    def uniqueness(self, stream: str, match: Sequence[str]) -> Uniqueness:
+        """Whether a unique constraint of the table covers exactly these columns; see `UniqueTarget`."""
+        return uniqueness(self.table(stream, fresh=True), match)
 
     def delivered(self, stream: str, delivery: str) -> bool:
         """Whether the delivery's marker is in the database."""

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sync_platform.connectors.postgres.session import identifier, literal
+from sync_platform.connectors.postgres.table import Unique
 from sync_platform.connectors.sql import Column, Table
 from sync_platform.errors import ConfigError
 
@@ -37,8 +38,12 @@ def _target_key(table: Table) -> list[str]:
     return [f"(p._target_id::jsonb ->> {place})::{table.columns[name].cast}" for place, name in enumerate(table.key)]
 
 
-def create(table: Table, given: Sequence[str], low: int, high: int) -> str:
-    """Inserts rows, drawing the key's defaults first so that each row's new key is known."""
+def create(table: Table, given: Sequence[str], low: int, high: int, *, unique: Unique | None = None) -> str:
+    """Inserts rows, drawing the key's defaults first so that each row's new key is known.
+
+    A row that `unique` says is there already is left alone and not `_done`; see `met`.
+    https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT
+    """
     drawn = [name for name in table.key if name not in given]
     for name in drawn:
         if table.columns[name].default is None:
@@ -51,15 +56,34 @@ def create(table: Table, given: Sequence[str], low: int, high: int) -> str:
     values += [f"{table.columns[name].default} AS {identifier(name)}" for name in drawn]
     names = ", ".join(identifier(name) for name in (*given, *drawn))
     keys = ", ".join(identifier(name) for name in table.key)
-    texts = ", ".join(f"n.{identifier(name)}::text AS k{i}" for i, name in enumerate(table.key))
+    names_of_key = [identifier(name) for name in table.key]
+    texts = ", ".join(f"coalesce(i.{name}, n.{name})::text AS k{i}" for i, name in enumerate(names_of_key))
     same = " AND ".join(f"i.{identifier(name)} = n.{identifier(name)}" for name in table.key)
+    arbiter = ", ".join(identifier(name) for name in unique.columns) if unique else ""
+    conflict = f"ON CONFLICT ({arbiter}) DO NOTHING " if unique else ""
     return (
         f"WITH n AS MATERIALIZED (SELECT p._n, {', '.join(values)} FROM {PART} p "
         f"WHERE p._n >= {low} AND p._n < {high}), "
         f"i AS (INSERT INTO {identifier(table.schema, table.name)} ({names}) OVERRIDING SYSTEM VALUE "
-        f"SELECT {names} FROM n ORDER BY _n RETURNING {keys}) "
+        f"SELECT {names} FROM n ORDER BY _n {conflict}RETURNING {keys}) "
         f"SELECT n._n, i.{identifier(table.key[0])} IS NOT NULL AS _done, false AS _there, {texts} "
         f"FROM n LEFT JOIN i ON {same}"
+    )
+
+
+def met(table: Table, unique: Unique, numbers: Sequence[int]) -> str:
+    """The keys of the rows that stand where these staged rows were to be created.
+
+    A statement of its own: what another transaction committed meanwhile stopped the insert, yet its snapshot did not
+    show it.
+    """
+    equal = "IS NOT DISTINCT FROM" if unique.nulls_equal else "="
+    here = " AND ".join(f"t.{identifier(name)} {equal} {_cast(table, table.columns[name])}" for name in unique.columns)
+    texts = ", ".join(f"t.{identifier(name)}::text AS k{i}" for i, name in enumerate(table.key))
+    wanted = ", ".join(map(str, numbers))
+    return (
+        f"SELECT p._n, {texts} FROM {PART} p JOIN {identifier(table.schema, table.name)} t ON {here} "
+        f"WHERE p._n IN ({wanted})"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
@@ -18,6 +19,7 @@ from adbc_driver_manager import Error as DriverError
 from sync_platform.connectors.postgres import statements
 from sync_platform.connectors.postgres.faults import connection_lost, refusal_of
 from sync_platform.connectors.postgres.session import Session, array_literal
+from sync_platform.connectors.postgres.table import PgTable, Unique
 from sync_platform.connectors.sql import (
     Column,
     PartOutcome,
@@ -50,9 +52,11 @@ _EXACT: Final = {
 _KEYS: Final = ("int2", "int4", "int8", "text", "varchar")  # their text is the same here and there
 
 
-def apply_part(session: Session, table: Table, op: Op, rows: pa.Table) -> pa.Table:
+def apply_part(session: Session, table: PgTable, op: Op, rows: pa.Table, match: Sequence[str] = ()) -> pa.Table:
     """Writes rows inside the open transaction; the outcomes as `write_bulk` answers them.
 
+    Where a unique constraint covers exactly the columns `match`, a create that meets a row with the same values
+    there comes back REFUSED with that row's key.
     Raises ConfigError for what is wrong with every row, and what the session raises for the server.
     """
     given = [name for name in rows.column_names if name not in _TECHNICAL]
@@ -72,7 +76,8 @@ def apply_part(session: Session, table: Table, op: Op, rows: pa.Table) -> pa.Tab
     places = [row for row in range(rows.num_rows) if row not in refused]
     if places:
         sent = rows.take(pa.array(places, pa.int64())) if refused else rows
-        _through_staging(session, table, op, given, sent, places, outcome)
+        arbiter = table.arbiter(match) if op is Op.CREATE and set(match) <= set(given) else None
+        _Staged(session, table, op, given, places, outcome, arbiter).apply(sent)
     return outcome.table()
 
 
@@ -145,45 +150,106 @@ def _exact(table: Table, column: Column, values: pa.ChunkedArray) -> pa.ChunkedA
         return None
 
 
-def _through_staging(
-    session: Session,
-    table: Table,
-    op: Op,
-    given: Sequence[str],
-    rows: pa.Table,
-    places: Sequence[int],
-    outcome: PartOutcome,
-) -> None:
-    """Applies rows by statements over a temporary table; `places` are their rows in the outcome."""
-    doing = f"writing {table}"
-    _stage(session, table, op, given, rows)
-    indexed = False
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """Rows applied by statements over a temporary table; `places` are their rows in the outcome."""
 
-    def attempt(low: int, high: int) -> Refusal | None:
-        nonlocal indexed
-        session.run("SAVEPOINT part", doing)
-        try:
-            answer = session.raw_rows(_statement(table, op, given, low, high))
-        except DriverError as error:
-            refusal = refusal_of(error)
-            if refusal is None:
-                with session.translating(doing):
-                    raise
-            session.run("ROLLBACK TO SAVEPOINT part", doing)
+    session: Session
+    table: PgTable
+    op: Op
+    given: Sequence[str]
+    places: Sequence[int]
+    outcome: PartOutcome
+    unique: Unique | None  # by what a create is told that its row is there already
+
+    def apply(self, rows: pa.Table) -> None:
+        """Stages the rows, applies them and settles what became of each."""
+        session, doing = self.session, self._doing
+        _stage(session, self.table, self.op, self.given, rows)
+        indexed = False
+
+        def attempt(low: int, high: int) -> Refusal | None:
+            nonlocal indexed
+            session.run("SAVEPOINT part", doing)
+            try:
+                answer = session.raw_rows(self._statement(low, high))
+            except DriverError as error:
+                refusal = refusal_of(error)
+                if refusal is None:
+                    with session.translating(doing):
+                        raise
+                session.run("ROLLBACK TO SAVEPOINT part", doing)
+                session.run("RELEASE SAVEPOINT part", doing)
+                if not indexed:
+                    session.run(f"CREATE INDEX ON {statements.PART} (_n)", doing)
+                    indexed = True
+                return refusal
             session.run("RELEASE SAVEPOINT part", doing)
-            if not indexed:
-                session.run(f"CREATE INDEX ON {statements.PART} (_n)", doing)
-                indexed = True
-            return refusal
-        session.run("RELEASE SAVEPOINT part", doing)
-        _settle(table, op, answer, places, outcome)
-        return None
+            self._settle(answer)
+            return None
 
-    def refuse(row: int, refusal: Refusal) -> None:
-        outcome.settle(places[row], Status.FAILED, refusal)
+        def refuse(row: int, refusal: Refusal) -> None:
+            self.outcome.settle(self.places[row], Status.FAILED, refusal)
 
-    isolate(0, rows.num_rows, attempt, refuse)
-    session.run(f"DROP TABLE pg_temp.{statements.PART}", doing)
+        isolate(0, rows.num_rows, attempt, refuse)
+        session.run(f"DROP TABLE pg_temp.{statements.PART}", doing)
+
+    @property
+    def _doing(self) -> str:
+        return f"writing {self.table}"
+
+    def _statement(self, low: int, high: int) -> str:
+        if self.op is Op.CREATE:
+            return statements.create(self.table, self.given, low, high, unique=self.unique)
+        if self.op is Op.UPDATE:
+            return statements.update(self.table, self.given, low, high)
+        return statements.remove(self.table, low, high)
+
+    def _settle(self, answer: pa.Table) -> None:
+        """Takes over what a statement answered for its range."""
+        rows = answer["_n"].to_pylist()
+        undone = answer.filter(pc.invert(answer["_done"]))
+        missing = undone["_n"].to_pylist()
+        if self.op is Op.CREATE:
+            ids = key_texts([answer[f"k{i}"] for i in range(len(self.table.key))]).to_pylist()
+            for row, target in zip(rows, ids, strict=True):
+                self.outcome.targets[self.places[row]] = target
+            if self.unique is not None:
+                missing = self._meet(sorted({*missing, *self._second(rows, ids)}), self.unique)
+            for row in missing:
+                self._refuse(row, Status.FAILED, "stored no such row: a trigger or rule of its own", None)
+            return
+        for row, there in zip(missing, undone["_there"].to_pylist(), strict=True):
+            place = self.places[row]
+            if there:
+                self.outcome.settle(place, Status.NOOP)
+            else:
+                target = self.outcome.targets[place]
+                self._refuse(row, Status.REFUSED, f"no longer has a row {target}", target)
+
+    @staticmethod
+    def _second(rows: Sequence[int], ids: Sequence[str]) -> list[int]:
+        """The rows of an answer that were given the key of one before them, of which one was stored."""
+        first: dict[str, int] = {}
+        for row, target in sorted(zip(rows, ids, strict=True)):
+            first.setdefault(target, row)
+        return [row for row, target in zip(rows, ids, strict=True) if first[target] != row]
+
+    def _meet(self, rows: list[int], unique: Unique) -> list[int]:
+        """Settles creates that met a row by its key; those that met none."""
+        if not rows:
+            return rows
+        found = self.session.rows(statements.met(self.table, unique, rows), self._doing)
+        ids = key_texts([found[f"k{i}"] for i in range(len(self.table.key))]).to_pylist()
+        for row, target in zip(found["_n"].to_pylist(), ids, strict=True):
+            why = f"has a row with the same {', '.join(unique.columns)} already, {target}"
+            self._refuse(row, Status.REFUSED, why, target)
+        return [row for row in rows if row not in set(found["_n"].to_pylist())]
+
+    def _refuse(self, row: int, status: Status, why: str, target: str | None) -> None:
+        place = self.places[row]
+        self.outcome.targets[place] = target
+        self.outcome.settle(place, status, Refusal(None, f"{self.table} {why}"))
 
 
 def _stage(session: Session, table: Table, op: Op, given: Sequence[str], rows: pa.Table) -> None:
@@ -219,37 +285,6 @@ def _storable(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | pa.A
         (pa.types.is_decimal256, pa.string()),
     ]
     return next((values.cast(to) for holds, to in wanted if holds(kind)), values)
-
-
-def _statement(table: Table, op: Op, given: Sequence[str], low: int, high: int) -> str:
-    if op is Op.CREATE:
-        return statements.create(table, given, low, high)
-    if op is Op.UPDATE:
-        return statements.update(table, given, low, high)
-    return statements.remove(table, low, high)
-
-
-def _settle(table: Table, op: Op, answer: pa.Table, places: Sequence[int], outcome: PartOutcome) -> None:
-    """Takes over what a statement answered for its range."""
-    rows = answer["_n"].to_pylist()
-    if op is Op.CREATE:
-        ids = key_texts([answer[f"k{i}"] for i in range(len(table.key))]).to_pylist()
-        for row, target in zip(rows, ids, strict=True):
-            outcome.targets[places[row]] = target
-    undone = answer.filter(pc.invert(answer["_done"]))
-    for row, there in zip(undone["_n"].to_pylist(), undone["_there"].to_pylist(), strict=True):
-        place = places[row]
-        if there:
-            outcome.settle(place, Status.NOOP)
-        elif op is Op.CREATE:
-            outcome.targets[place] = None
-            outcome.settle(
-                place, Status.FAILED, Refusal(None, f"{table} stored no such row: a trigger or rule of its own")
-            )
-        else:
-            outcome.settle(
-                place, Status.REFUSED, Refusal(None, f"{table} no longer has a row {outcome.targets[place]}")
-            )
 
 
 def text_of(value: object, column: Column) -> str:
