@@ -86,6 +86,7 @@ class Field:
     fraction: int | None = None  # digits of a second that a time keeps, when they are fewer than six
     reads: str = ""  # what becomes of odd values when the field is read, as a sentence
     keeps: str = ""  # which values the vendor would not keep as they are, as a sentence
+    made_by: str = ""  # why it is read-only, and what a person can do about it, as sentences
 
     def to_arrow(self) -> pa.Field:
         """The Arrow field, with the flags as JSON metadata under `sync`."""
@@ -100,6 +101,7 @@ class Field:
             "fraction": self.fraction,
             "reads": self.reads,
             "keeps": self.keeps,
+            "made_by": self.made_by,
         }
         return pa.field(self.name, self.type, metadata={"sync": json.dumps(flags)})
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field as Setting
 from pydantic import PrivateAttr
 
@@ -22,7 +23,7 @@ from sync_platform.connectors.postgres.marker import Markers
 from sync_platform.connectors.postgres.replication import Kept
 from sync_platform.connectors.postgres.session import Server, identifier, literal
 from sync_platform.connectors.postgres.table import PgTable, uniqueness
-from sync_platform.connectors.postgres.writing import apply_part, refuse_whole_part, text_of
+from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_whole_part, text_of
 from sync_platform.connectors.sql import Table, TableOptions, translate
 from sync_platform.connectors.uniqueness import Uniqueness
 from sync_platform.crash import crash_point
@@ -116,6 +117,11 @@ class Postgres(Connector):
                 self._described[stream] = describe(session, stream, self.schema_name, self.tables)
         return self._described[stream]
 
+    def _table_for(self, stream: str, names: Iterable[str], texts: Callable[[str], Iterable[str | None]]) -> PgTable:
+        """The table as it must be known to write these values: what a person added to it since is looked up."""
+        table = self.table(stream)
+        return self.table(stream, fresh=True) if outdated(table, names, texts) else table
+
     def stream(self, name: str) -> Stream:
         """The stream of a table or view; ConfigError with the nearest names when there is none.
 
@@ -188,7 +194,8 @@ class Postgres(Connector):
             yield from self._write(stream, changes)
 
     def _write(self, stream: str, changes: Sequence[Change]) -> list[Outcome]:
-        table, op = self.table(stream), changes[0].op
+        names, op = sorted({name for change in changes for name in change.fields}), changes[0].op
+        table = self._table_for(stream, names, lambda name: [change.fields.get(name) for change in changes])
         short = self._updated(table, changes) if op is Op.UPDATE and len(changes) <= MOST else None
         if short is not None:
             return short
@@ -206,8 +213,8 @@ class Postgres(Connector):
             for i, change in enumerate(changes):
                 if i not in found:
                     groups.setdefault(tuple(sorted(change.fields)), []).append(i)
-            for names, places in groups.items():
-                part = _texts(table, names, [changes[i] for i in places])
+            for same, places in groups.items():
+                part = _texts(table, same, [changes[i] for i in places])
                 answer = apply_part(session, table, op, part, changes[0].match)
                 found |= {place: answer.slice(row, 1) for row, place in enumerate(places)}
             if op is Op.CREATE and groups:
@@ -239,7 +246,8 @@ class Postgres(Connector):
 
         An update or delete whose row is gone comes back REFUSED, an update that changes nothing NOOP.
         """
-        table = self.table(stream)
+        names = [name for name in rows.column_names if name not in TECHNICAL]
+        table = self._table_for(stream, names, lambda name: pc.unique(rows[name].cast(pa.string())).to_pylist())
         with self.server().session() as session:
             markers = self._markers_of()
             markers.prepare(session)

@@ -45,13 +45,7 @@ def create(table: Table, given: Sequence[str], low: int, high: int, *, unique: U
     https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT
     """
     drawn = [name for name in table.key if name not in given]
-    for name in drawn:
-        if table.columns[name].default is None:
-            raise ConfigError(
-                f"{table}: a new row needs its key column {name}, which the mapping does not give",
-                field=name,
-                mend=f"map {name}, or give the column a default",
-            )
+    _refuse_undrawn(table, drawn)
     values = [f"{_cast(table, table.columns[name])} AS {identifier(name)}" for name in given]
     values += [f"{table.columns[name].default} AS {identifier(name)}" for name in drawn]
     names = ", ".join(identifier(name) for name in (*given, *drawn))
@@ -69,6 +63,30 @@ def create(table: Table, given: Sequence[str], low: int, high: int, *, unique: U
         f"SELECT n._n, i.{identifier(table.key[0])} IS NOT NULL AS _done, false AS _there, {texts} "
         f"FROM n LEFT JOIN i ON {same}"
     )
+
+
+def _refuse_undrawn(table: Table, drawn: Sequence[str]) -> None:
+    """Raises ConfigError for key columns of a new row that neither the mapping nor a default gives."""
+    for name in drawn:
+        column = table.columns[name]
+        if column.default is None and column.made_by:
+            raise ConfigError(
+                f"{table}: rows are identified by {name}, and {column.made_by}",
+                field=name,
+                mend=f"name other columns: tables={{{table.name!r}: {{'key': [...]}}}} in the connection",
+            )
+        if column.default is None:
+            raise ConfigError(
+                f"{table}: a new row needs its key column {name}, which the mapping does not give",
+                field=name,
+                mend=f"map {name}, or give the column a default",
+            )
+
+
+def probe(table: Table, name: str, row: int) -> str:
+    """Reads one staged value as its column's declared type, domains with their rules."""
+    staged = f"p.{identifier(name)}::{table.columns[name].cast}::{table.columns[name].declared}"
+    return f"SELECT {staged} IS NULL AS nothing FROM {PART} p WHERE p._n = {row}"
 
 
 def met(table: Table, unique: Unique, numbers: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ range; a range that is refused is split in halves until each bad row stands alon
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -35,7 +35,7 @@ from sync_platform.connectors.sql import (
 from sync_platform.errors import ConfigError
 from sync_platform.model import Op, Status
 
-_TECHNICAL: Final = ("_key", "_target_id")
+TECHNICAL: Final = ("_key", "_target_id")
 _INTEGERS: Final = {"int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64()}
 #: Types whose binary form is the bytes of the text.
 _TEXTS: Final = ("text", "varchar", "bpchar", "citext", "json")
@@ -59,7 +59,7 @@ def apply_part(session: Session, table: PgTable, op: Op, rows: pa.Table, match: 
     there comes back REFUSED with that row's key.
     Raises ConfigError for what is wrong with every row, and what the session raises for the server.
     """
-    given = [name for name in rows.column_names if name not in _TECHNICAL]
+    given = [name for name in rows.column_names if name not in TECHNICAL]
     refuse_whole_part(table, op, given)
     refused = refusals_before_sending(table, op, rows)
     if op is Op.CREATE and table.plain_inserts and not refused:
@@ -79,6 +79,18 @@ def apply_part(session: Session, table: PgTable, op: Op, rows: pa.Table, match: 
         arbiter = table.arbiter(match) if op is Op.CREATE and set(match) <= set(given) else None
         _Staged(session, table, op, given, places, outcome, arbiter).apply(sent)
     return outcome.table()
+
+
+def outdated(table: PgTable, names: Iterable[str], texts: Callable[[str], Iterable[str | None]]) -> bool:
+    """Whether columns, or labels of an enum, are to be written that this description of the table does not know.
+
+    `texts` gives a column's values.
+    """
+    for name in names:
+        column = table.columns.get(name)
+        if column is None or (column.values and not set(texts(name)) <= {None, *column.values}):
+            return True
+    return False
 
 
 def refuse_whole_part(table: Table, op: Op, given: Sequence[str]) -> None:
@@ -189,7 +201,8 @@ class _Staged:
             return None
 
         def refuse(row: int, refusal: Refusal) -> None:
-            self.outcome.settle(self.places[row], Status.FAILED, refusal)
+            told = refusal if refusal.field else Refusal(self._culprit(row), refusal.reason)
+            self.outcome.settle(self.places[row], Status.FAILED, told)
 
         isolate(0, rows.num_rows, attempt, refuse)
         session.run(f"DROP TABLE pg_temp.{statements.PART}", doing)
@@ -226,6 +239,23 @@ class _Staged:
             else:
                 target = self.outcome.targets[place]
                 self._refuse(row, Status.REFUSED, f"no longer has a row {target}", target)
+
+    def _culprit(self, row: int) -> str | None:
+        """The column whose value cannot be read as its type, where the server did not name it (domains, ranges, …)."""
+        if self.op not in (Op.CREATE, Op.UPDATE):
+            return None
+        for name in self.given:
+            self.session.run("SAVEPOINT probe", self._doing)
+            try:
+                self.session.raw_rows(statements.probe(self.table, name, row))
+            except DriverError as error:
+                if connection_lost(error):
+                    with self.session.translating(self._doing):
+                        raise
+                self.session.run("ROLLBACK TO SAVEPOINT probe", self._doing)
+                return name
+            self.session.run("RELEASE SAVEPOINT probe", self._doing)
+        return None
 
     @staticmethod
     def _second(rows: Sequence[int], ids: Sequence[str]) -> list[int]:
