@@ -195,7 +195,8 @@ class Outcome:
     """What the target said to one change.
 
     `record` is the record as the target answered it, where it does. `field` and `reason` name what
-    was wrong, `resolution` what a person can do about it.
+    was wrong, `resolution` what a person can do about it. `waits`: RETRY because another record is not there yet, so
+    that trying again at once is in vain.
     """
 
     key: str
@@ -207,6 +208,7 @@ class Outcome:
     reason: str | None = None
     resolution: str | None = None
     request_id: str | None = None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -247,6 +247,7 @@ class Refusal:
 
     field: str | None
     reason: str
+    passing: bool = False  # it may be taken later, as it is
 
 
 def isolate(

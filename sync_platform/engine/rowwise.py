@@ -214,7 +214,7 @@ class RowwiseDelivery:
         for attempt in range(INLINE_RETRIES + 1):
             for outcome in self._call(list(waiting.values())):
                 done[outcome.key] = outcome
-                if outcome.status not in {Status.RETRY, Status.UNKNOWN}:
+                if outcome.waits or outcome.status not in {Status.RETRY, Status.UNKNOWN}:
                     waiting.pop(outcome.key, None)
             if not waiting or attempt == INLINE_RETRIES:
                 break

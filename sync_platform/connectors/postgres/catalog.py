@@ -13,7 +13,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sync_platform.connectors.postgres.session import Session, identifier, literal
-from sync_platform.connectors.postgres.table import PgTable, uniques_of
+from sync_platform.connectors.postgres.table import PgTable, references_of, uniques_of
 from sync_platform.connectors.sql import Column, TableOptions, chosen_cursor, chosen_key, did_you_mean
 from sync_platform.errors import AuthError, ConfigError
 
@@ -71,10 +71,25 @@ SELECT json_build_object(
                   FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS o(number, place)
                   LEFT JOIN pg_attribute k ON k.attrelid = c.oid AND k.attnum = o.number
                   WHERE o.place <= i.indnkeyatts)) ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid), '[]')
-    FROM pg_index i WHERE i.indrelid = c.oid))::text AS described
+    FROM pg_index i WHERE i.indrelid = c.oid),
+  'references', {references}, 'referenced', {referenced})::text AS described
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname = {schema} AND c.relname = {name}
 """
+
+# Of a partitioned table its own constraints, not the copies that its partitions have.
+_REFERENCES: Final = """(
+    SELECT coalesce(json_agg(json_build_object(
+      'name', f.conname, 'schema', hn.nspname, 'table', h.relname, 'parent_schema', pn.nspname, 'parent', p.relname,
+      'columns', (SELECT json_agg(k.attname ORDER BY o.place) FROM unnest(f.conkey) WITH ORDINALITY AS o(number, place)
+                  JOIN pg_attribute k ON k.attrelid = f.conrelid AND k.attnum = o.number),
+      'parent_columns', (SELECT json_agg(k.attname ORDER BY o.place)
+                         FROM unnest(f.confkey) WITH ORDINALITY AS o(number, place)
+                         JOIN pg_attribute k ON k.attrelid = f.confrelid AND k.attnum = o.number)
+      ) ORDER BY f.oid), '[]')
+    FROM pg_constraint f JOIN pg_class h ON h.oid = f.conrelid JOIN pg_namespace hn ON hn.oid = h.relnamespace
+    JOIN pg_class p ON p.oid = f.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+    WHERE f.contype = 'f' AND f.conparentid = 0 AND {which})"""
 
 _NAMES: Final = """
 SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -95,7 +110,12 @@ def describe(session: Session, stream: str, schema: str, options: Mapping[str, T
         first, _, rest = stream.partition(".")
         candidates.append((first, rest))
     for place, name in candidates:
-        sql = _DESCRIBE.format(schema=literal(place), name=literal(name))
+        sql = _DESCRIBE.format(
+            schema=literal(place),
+            name=literal(name),
+            references=_REFERENCES.format(which="f.conrelid = c.oid"),
+            referenced=_REFERENCES.format(which="f.confrelid = c.oid AND f.confdeltype IN ('a', 'r')"),
+        )
         found = session.rows(sql, f"describing {stream}").column("described").to_pylist()
         if found:
             told: dict[str, Any] = json.loads(found[0])
@@ -195,6 +215,8 @@ def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOption
         writable=told["writes"] == 28,
         plain_inserts=told["kind"] in ("r", "p") and not told["rewrites"],
         uniques=uniques_of(told["indexes"]),
+        references=references_of(told["references"]),
+        referenced=references_of(told["referenced"]),
     )
     for column in (*options.key, *options.as_text, *filter(None, [options.cursor, options.tombstone])):
         bare.column(column)

@@ -22,8 +22,9 @@ from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
 from sync_platform.connectors.postgres.replication import Kept
 from sync_platform.connectors.postgres.session import Server, identifier, literal
+from sync_platform.connectors.postgres.storing import text_of
 from sync_platform.connectors.postgres.table import PgTable, uniqueness
-from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_whole_part, text_of
+from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_whole_part
 from sync_platform.connectors.sql import Table, TableOptions, translate
 from sync_platform.connectors.uniqueness import Uniqueness
 from sync_platform.crash import crash_point
@@ -44,6 +45,10 @@ from sync_platform.model import (
 )
 
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
+_RESOLUTIONS: Final[Mapping[str, str]] = {
+    Status.FAILED: "correct the value at the source, or the mapping",
+    Status.RETRY: "every run tries it again",
+}
 _HEALTH: Final = """
 SELECT current_setting('server_version') AS version, current_user::text AS who, pg_is_in_recovery() AS replica,
        pg_has_role('pg_read_all_stats', 'usage') AS sees, to_regnamespace({schema}) IS NOT NULL AS there,
@@ -352,5 +357,6 @@ def _outcome(change: Change, told: pa.Table) -> Outcome:
         target_id=row["_target_id"],
         field=row["_field"],
         reason=row["_reason"],
-        resolution="correct the value at the source, or the mapping" if row["_status"] == Status.FAILED else None,
+        resolution=_RESOLUTIONS.get(row["_status"]),
+        waits=row["_status"] == Status.RETRY,
     )

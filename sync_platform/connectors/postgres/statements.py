@@ -23,19 +23,20 @@ _COMPARABLE: Final = (
 )  # fmt: skip
 
 
-def _cast(table: Table, column: Column) -> str:
+def typed(table: Table, column: Column, part: str = "p") -> str:
     """The staged value as the column's type; a length is left to the assignment, which checks it."""
-    staged = f"p.{identifier(column.name)}"
+    staged = f"{part}.{identifier(column.name)}"
     if column.type == "timestamp" and table.options.timezone:
         return f"({staged}::timestamptz AT TIME ZONE {literal(table.options.timezone)})"
     return f"{staged}::{column.cast}"
 
 
-def _target_key(table: Table) -> list[str]:
+def target_key(table: Table, part: str = "p") -> list[str]:
     """The staged `_target_id` as the key's columns."""
     if len(table.key) == 1:
-        return [f"p._target_id::{table.columns[table.key[0]].cast}"]
-    return [f"(p._target_id::jsonb ->> {place})::{table.columns[name].cast}" for place, name in enumerate(table.key)]
+        return [f"{part}._target_id::{table.columns[table.key[0]].cast}"]
+    parts = enumerate(table.key)
+    return [f"({part}._target_id::jsonb ->> {place})::{table.columns[name].cast}" for place, name in parts]
 
 
 def create(table: Table, given: Sequence[str], low: int, high: int, *, unique: Unique | None = None) -> str:
@@ -46,7 +47,7 @@ def create(table: Table, given: Sequence[str], low: int, high: int, *, unique: U
     """
     drawn = [name for name in table.key if name not in given]
     _refuse_undrawn(table, drawn)
-    values = [f"{_cast(table, table.columns[name])} AS {identifier(name)}" for name in given]
+    values = [f"{typed(table, table.columns[name])} AS {identifier(name)}" for name in given]
     values += [f"{table.columns[name].default} AS {identifier(name)}" for name in drawn]
     names = ", ".join(identifier(name) for name in (*given, *drawn))
     keys = ", ".join(identifier(name) for name in table.key)
@@ -96,7 +97,7 @@ def met(table: Table, unique: Unique, numbers: Sequence[int]) -> str:
     show it.
     """
     equal = "IS NOT DISTINCT FROM" if unique.nulls_equal else "="
-    here = " AND ".join(f"t.{identifier(name)} {equal} {_cast(table, table.columns[name])}" for name in unique.columns)
+    here = " AND ".join(f"t.{identifier(name)} {equal} {typed(table, table.columns[name])}" for name in unique.columns)
     texts = ", ".join(f"t.{identifier(name)}::text AS k{i}" for i, name in enumerate(table.key))
     wanted = ", ".join(map(str, numbers))
     return (
@@ -107,8 +108,8 @@ def met(table: Table, unique: Unique, numbers: Sequence[int]) -> str:
 
 def update(table: Table, given: Sequence[str], low: int, high: int, *, part: str = PART) -> str:
     """Sets the given columns of rows that differ in one of them; `part`: where the rows come from."""
-    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(_target_key(table))]
-    values = [f"{_cast(table, table.columns[name])} AS {identifier(name)}" for name in given]
+    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(target_key(table))]
+    values = [f"{typed(table, table.columns[name])} AS {identifier(name)}" for name in given]
     here = " AND ".join(f"t.{identifier(name)} = s._k{i}" for i, name in enumerate(table.key))
     sets = ", ".join(f"{identifier(name)} = s.{identifier(name)}" for name in given)
     differs = " OR ".join(_differs(table.columns[name]) for name in given) or "false"
@@ -131,7 +132,7 @@ def _differs(column: Column) -> str:
 
 def remove(table: Table, low: int, high: int) -> str:
     """Deletes rows, or marks them deleted where the table has a tombstone column."""
-    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(_target_key(table))]
+    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(target_key(table))]
     here = " AND ".join(f"t.{identifier(name)} = s._k{i}" for i, name in enumerate(table.key))
     place, tombstone = identifier(table.schema, table.name), table.options.tombstone
     if tombstone is None:

@@ -1,4 +1,4 @@
-"""What only PostgreSQL's catalogue says about a table: which constraints tell its rows apart."""
+"""What only PostgreSQL's catalogue says about a table: which constraints tell its rows apart and tie them to others."""
 
 from __future__ import annotations
 
@@ -21,10 +21,30 @@ class Unique:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A foreign key: rows of `table` refer to rows of `parent`."""
+
+    name: str
+    schema: str
+    table: str
+    columns: tuple[str, ...]
+    parent_schema: str
+    parent: str
+    parent_columns: tuple[str, ...]
+
+    @property
+    def within(self) -> bool:
+        """Whether the table refers to itself."""
+        return (self.schema, self.table) == (self.parent_schema, self.parent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PgTable(Table):
-    """A table or view with its unique constraints."""
+    """A table or view with its unique constraints and foreign keys."""
 
     uniques: tuple[Unique, ...] = ()
+    references: tuple[Reference, ...] = ()  # to whom its rows refer
+    referenced: tuple[Reference, ...] = ()  # who refers to its rows, and keeps them from being deleted
 
     def arbiter(self, match: Sequence[str]) -> Unique | None:
         """The unique constraint over exactly these columns, in any order, by which an INSERT can be arbitrated."""
@@ -46,6 +66,22 @@ def uniques_of(indexes: Sequence[dict[str, Any]]) -> tuple[Unique, ...]:
         )
         for one in indexes
         if one["is_unique"] and all(one["columns"])
+    )
+
+
+def references_of(told: Sequence[dict[str, Any]]) -> tuple[Reference, ...]:
+    """Foreign keys, as `catalog` describes them."""
+    return tuple(
+        Reference(
+            name=one["name"],
+            schema=one["schema"],
+            table=one["table"],
+            columns=tuple(one["columns"]),
+            parent_schema=one["parent_schema"],
+            parent=one["parent"],
+            parent_columns=tuple(one["parent_columns"]),
+        )
+        for one in told
     )
 
 

@@ -1,4 +1,4 @@
-"""Creates into a real PostgreSQL table that somebody else writes, too: a unique constraint tells what is there."""
+"""Into real PostgreSQL tables: rows that met others by a unique constraint, and rows that wait for others."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from sync_platform.connectors.postgres import Postgres
+from sync_platform.engine import desired
 from sync_platform.state.database import Database
 from tests.unit.engine.workshop import Workshop, a_sync
 
@@ -130,3 +131,60 @@ def test_another_constraint_than_the_one_matched_by_still_refuses_its_row_alone(
     workshop.deliver(planned.plan_id)
     assert {row[1:] for row in rows(contacts)} == {("l0@x", "Lead 0"), ("z@x", "Lead 1"), ("l2@x", "Lead 2")}
     assert workshop.waiting() == [("l1", "rejected")]
+
+
+EMPLOYEES = "CREATE TABLE contacts (email text PRIMARY KEY, name text REFERENCES contacts)"
+
+
+@pytest.fixture
+def employees(workshop: Workshop, postgres: Postgres, sql: psycopg.Connection, monkeypatch: Any) -> psycopg.Connection:
+    """The workshop's target: people who refer to their managers, in parts of two."""
+    monkeypatch.setattr(desired, "PART_ROWS", 2)
+    workshop.target = postgres
+    sql.execute(EMPLOYEES)
+    return sql
+
+
+def test_rows_go_in_whatever_part_their_parent_is_in_and_a_missing_one_is_waited_for(
+    workshop: Workshop, employees: psycopg.Connection
+) -> None:
+    for number in range(7):
+        workshop.lead(f"l{number}", f"l{number}@x", f"l{number + 1}@x")  # the last one refers to nobody there
+    workshop.lead("alone", "alone@x", None)
+    workshop.lead("a", "a@x", "b@x")
+    workshop.lead("filler", "z@x", None)
+    workshop.lead("b", "b@x", "a@x")
+    report = workshop.run()
+    assert {row[0] for row in employees.execute("SELECT email FROM contacts")} == {"alone@x", "a@x", "b@x", "z@x"}
+    assert report["sync_summary"]["failed_transfers"] == 7
+    told = {one["key"]: (one["field"], one["reason"], one["resolution"]) for one in report["errors"]}
+    assert told["l6"] == (
+        "name", "the row of public.contacts l7@x it refers to isn't there", "every run tries it again"
+    )  # fmt: skip
+    assert workshop.rows("SELECT DISTINCT kind, state FROM sync.dead_letters") == [("transient", "retry")]
+    assert {name for _, name in workshop.links().items()} == {"alone@x", "a@x", "b@x", "z@x"}
+
+    employees.execute("INSERT INTO contacts VALUES ('l7@x')")
+    report = workshop.run()
+    assert report["sync_summary"]["created"] == 7
+    assert workshop.waiting() == []
+    assert len(workshop.links()) == 11
+
+
+def test_an_update_may_refer_to_a_row_that_the_same_plan_creates_and_a_delete_to_one_it_moves_away(
+    workshop: Workshop, employees: psycopg.Connection
+) -> None:
+    workshop.spec = a_sync(mode="mirror")
+    workshop.lead("boss", "boss@x", None)
+    workshop.lead("a", "a@x", "boss@x")
+    workshop.run()
+    workshop.lead("a", "a@x", "new@x")
+    workshop.lead("new", "new@x", None)
+    workshop.lead("boss", None, deleted=True)
+    report = workshop.run()
+    assert sorted(employees.execute("SELECT email, name FROM contacts").fetchall()) == [
+        ("a@x", "new@x"), ("new@x", None)
+    ]  # fmt: skip
+    summary = report["sync_summary"]
+    assert [summary[name] for name in ("created", "updated", "deleted", "failed_transfers")] == [1, 1, 1, 0]
+    assert workshop.waiting() == []
