@@ -86,6 +86,7 @@ class Field:
     fraction: int | None = None  # digits of a second that a time keeps, when they are fewer than six
     reads: str = ""  # what becomes of odd values when the field is read, as a sentence
     keeps: str = ""  # which values the vendor would not keep as they are, as a sentence
+    made_by: str = ""  # why it is read-only, and what a person can do about it, as sentences
 
     def to_arrow(self) -> pa.Field:
         """The Arrow field, with the flags as JSON metadata under `sync`."""
@@ -100,6 +101,7 @@ class Field:
             "fraction": self.fraction,
             "reads": self.reads,
             "keeps": self.keeps,
+            "made_by": self.made_by,
         }
         return pa.field(self.name, self.type, metadata={"sync": json.dumps(flags)})
 
@@ -176,7 +178,8 @@ class Change:
     """One record's part of a plan, as a connector is asked to write it.
 
     `fields` holds exactly what to send (None clears a field). `token` is unique and stable for this
-    change of this plan: connectors use it as idempotency key or correlation id.
+    change of this plan: connectors use it as idempotency key or correlation id. `match` are the fields by
+    which the sync tells records apart.
     """
 
     op: Op
@@ -184,6 +187,7 @@ class Change:
     token: str
     target_id: str | None = None
     fields: Record = field(default_factory=dict)
+    match: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +195,8 @@ class Outcome:
     """What the target said to one change.
 
     `record` is the record as the target answered it, where it does. `field` and `reason` name what
-    was wrong, `resolution` what a person can do about it.
+    was wrong, `resolution` what a person can do about it. `waits`: RETRY because another record is not there yet, so
+    that trying again at once is in vain.
     """
 
     key: str
@@ -203,6 +208,7 @@ class Outcome:
     reason: str | None = None
     resolution: str | None = None
     request_id: str | None = None
+    waits: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

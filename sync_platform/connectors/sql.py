@@ -78,6 +78,7 @@ class Column:
     values: tuple[str, ...] = ()
     max_length: int | None = None
     comment: str = ""
+    made_by: str = ""  # see `Field`
 
     def field(self) -> Field:
         """The column as the platform's field."""
@@ -91,6 +92,7 @@ class Column:
             values=self.values,
             max_length=self.max_length,
             label=self.comment,
+            made_by=self.made_by,
         )
 
 
@@ -245,6 +247,7 @@ class Refusal:
 
     field: str | None
     reason: str
+    passing: bool = False  # it may be taken later, as it is
 
 
 def isolate(

@@ -12,17 +12,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import polars as pl
 import pyarrow as pa
 
+from sync_platform.connectors.uniqueness import UniqueTarget
 from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import target_rows
+from sync_platform.engine.meeting_rows import met, verdicts
 from sync_platform.engine.rowwise import SUPERSEDED
 from sync_platform.errors import AccessError, TransientError, UnknownOutcome
 from sync_platform.ledger.claims import EVERYTHING, claimed
+from sync_platform.ledger.plans import PART_ROWS
 from sync_platform.ledger.settle import SETTLED, settle
 from sync_platform.model import Op, Status, Stream
 from sync_platform.staging.outcomes import write_lake_outcomes
@@ -35,6 +38,10 @@ if TYPE_CHECKING:
 
 LAKE_OUTCOMES_FROM = 5_000  # rows of a part from which outcomes are written to the lake
 UNSETTLED = 2  # parts the target has whose outcomes or links are still being written
+AGAIN = "every run tries it again"
+AFTERWARDS = 0  # parts that are sent after all others have the numbers below
+#: What refers to a record goes after it was created, and goes away before it.
+WAITING_ORDER = (Op.CREATE, Op.UPDATE, Op.DELETE, Op.ARCHIVE)
 CLAIM_SECONDS = 60.0  # a claim is taken anew after this time: well before its lease ends
 
 
@@ -53,6 +60,8 @@ class BulkDelivery:
     part: int = 0
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
+    _met: list[pl.DataFrame] = field(default_factory=list)  # creates whose record was there, told by the target
+    _waiting: dict[Op, list[pl.DataFrame]] = field(default_factory=dict)  # what refers to records that are not there
 
     def deliver(self, op: Op, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
         """Delivers one part's rows of one op; yields the settled rows."""
@@ -112,6 +121,42 @@ class BulkDelivery:
         sent = [self._send(op, group) for group in self._groups(op, pending)]
         settled = pl.concat([_as_settled(decided, self.fields), *sent], how="vertical")
         return settled, pl.concat([decided.drop("_status", "_why"), pending], how="diagonal_relaxed")
+
+    def finish(self) -> Iterator[pl.DataFrame]:
+        """Settles what could not be settled before all else was written; yields the settled rows.
+
+        That is creates which met a record (only now are those linked that this delivery created itself), and rows
+        which wait for others: they go again until no more of them are taken, the rest is left to the next run.
+        """
+        self.part = AFTERWARDS
+        if self._met:
+            rows, self._met = pl.concat(self._met, how="diagonal_relaxed"), []
+            decided, updates = verdicts(self.session.database, self.spec, rows)
+            yield self._afterwards(Op.UPDATE, updates, decided)
+        before = -1
+        while self._waiting and _height(self._waiting) != before:
+            before, again, self._waiting = _height(self._waiting), self._waiting, {}
+            for op in (op for op in WAITING_ORDER if op in again):
+                for rows in pl.concat(again[op], how="diagonal_relaxed").iter_slices(PART_ROWS):
+                    yield self._afterwards(op, rows.drop("_status", "_why", "_field", "_told"))
+        for op, frames in self._waiting.items():
+            yield self._afterwards(op, None, pl.concat(frames, how="diagonal_relaxed"))
+
+    def _afterwards(self, op: Op, rows: pl.DataFrame | None, decided: pl.DataFrame | None = None) -> pl.DataFrame:
+        """Sends rows as a part of their own, and settles it together with what was decided."""
+        self.part -= 1
+        with claimed(self.session.database, self.spec.target, [EVERYTHING], self.session.run_id, sleep=self.sleep):
+            frames, values = [], []
+            if rows is not None:
+                settled, sent = self._sent(op, rows)
+                frames, values = [settled], [sent]
+            if decided is not None:
+                frames.append(_as_settled(decided, self.fields, refused="_field" in decided.columns))
+                values.append(decided)
+            whole, recorded = pl.concat(frames), Future[bool]()
+            told = pl.concat(values, how="diagonal_relaxed")
+            recorded.set_result(self._record(op, self.part, whole, told))
+            return self._settle(whole, recorded)
 
     def _superseded(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Rows of which an event delivered a newer version since the plan, and the others."""
@@ -205,12 +250,22 @@ class BulkDelivery:
             .otherwise(pl.col("_told")),
             _status=pl.col("_status").fill_null(str(Status.RETRY)),
         )
+        if op is Op.CREATE and not self.exact:
+            mask = met(joined)
+            self._met += [joined.filter(mask).drop("_field", "_told")] if mask.any() else []
+            joined = joined.filter(~mask)
+        waits = (joined["_status"] == str(Status.RETRY)) & joined["_told"].is_not_null()
+        if waits.any():
+            self._waiting.setdefault(op, []).append(joined.filter(waits))
+            joined = joined.filter(~waits)
         return _as_settled(joined, self.fields, refused=True)
 
     def _write(self, op: str, table: pa.Table, delivery: str) -> pa.Table:
         attempt = 0
         while True:
             try:
+                if op == Op.CREATE and isinstance(self.target, UniqueTarget):
+                    return self.target.write_bulk(self.stream.name, op, table, delivery, self.spec.match)
                 return self.target.write_bulk(self.stream.name, op, table, delivery)
             except (UnknownOutcome, TransientError) as error:
                 # a repeated delivery is harmless: the marker in the target says whether it happened
@@ -244,6 +299,10 @@ class BulkDelivery:
         return settled
 
 
+def _height(waiting: dict[Op, list[pl.DataFrame]]) -> int:
+    return sum(frame.height for frames in waiting.values() for frame in frames)
+
+
 def _as_settled(rows: pl.DataFrame, fields: tuple[str, ...], *, refused: bool = False) -> pl.DataFrame:
     """Rows of a part with `_status` and `_why` in the columns of `SETTLED`."""
     failed = pl.col("_status").is_in([str(Status.FAILED), str(Status.RETRY)])
@@ -261,7 +320,8 @@ def _as_settled(rows: pl.DataFrame, fields: tuple[str, ...], *, refused: bool = 
     frame = rows.select(
         source_key="_key", target_id="_target_id", op="_op", status="_status",
         fields=pairs.struct.json_encode() if small else pl.lit(None, dtype=pl.String),
-        field=field, reason="_why", resolution=pl.when(failed).then(pl.lit("mend the record, then `dead retry`")),
+        field=field, reason="_why", resolution=pl.when(pl.col("_status") == str(Status.RETRY)).then(pl.lit(AGAIN))
+        .when(failed).then(pl.lit("mend the record, then `dead retry`")),
         request_id=pl.lit(None, dtype=pl.String), token=pl.lit(None, dtype=pl.String),
         base="_base", version_cursor="_cursor", version_read_at="_read_at",
         payload=pl.when(failed).then(values.struct.json_encode()) if refused else pl.lit(None, dtype=pl.String),

@@ -109,6 +109,8 @@ def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact
             continue
         for _, rows in parts:
             yield from rowwise.deliver(op, rows)
+    if bulk is not None:
+        yield from bulk.finish()
 
 
 def _settle_the_rest(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles) -> Iterator[pl.DataFrame]:

@@ -50,6 +50,14 @@ def folded_fields(connector: Connector, stream: Stream) -> set[str]:
     return {field.name for field in map(Field.from_arrow, schema) if field.folded}
 
 
+def most_telling_first(on: Sequence[str], values: Mapping[str, Sequence[Any]]) -> tuple[str, ...]:
+    """The match fields, first the one by which the fewest other records are found: most different values here."""
+    if len(on) < 2:
+        return tuple(on)
+    different = {name: len({value for value in values[name] if value is not None}) for name in on}
+    return tuple(sorted(on, key=lambda name: -different[name]))
+
+
 def match_candidates(
     connector: Connector, stream: Stream, on: Sequence[str], values: Sequence[Any], fields: Sequence[str]
 ) -> pl.DataFrame:
@@ -70,6 +78,7 @@ def find_by_match(
     fields: Sequence[str],
 ) -> dict[str, list[str]]:
     """For each row (`_key`, `new:<match field>`): the ids of the target records with the same match values."""
+    on = most_telling_first(on, {name: [row[f"new:{name}"] for row in rows] for name in on})
     found = match_candidates(connector, stream, on, [row[f"new:{on[0]}"] for row in rows], fields)
     if found.is_empty():
         return {}

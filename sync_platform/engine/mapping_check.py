@@ -43,7 +43,9 @@ def check_mapping(
             mend = f"write {near}" if near else did_you_mean(name, known)
             problems.append(_problem(name, name, f"{spec.target} has no field {name}", mend))
         if there is not None and there.readonly:
-            problems.append(_problem(name, name, f"{spec.target}: {name} is read-only", "remove it from the mapping"))
+            why = f": {there.made_by}" if there.made_by else ""
+            message = f"{spec.target}: {name} is read-only{why}"
+            problems.append(_problem(name, name, message, "remove it from the mapping"))
         problems += _rule_problems(spec, rule, shape, there)
     if known is not None:
         problems += _missing(spec, rules, known)

@@ -11,7 +11,7 @@ import polars as pl
 
 from sync_platform.connectors.connector import BulkTarget, TellsEmpty
 from sync_platform.crash import crash_point
-from sync_platform.engine.lookups import folded_fields, match_candidates, target_rows
+from sync_platform.engine.lookups import folded_fields, match_candidates, most_telling_first, target_rows
 from sync_platform.engine.matching import match
 from sync_platform.engine.reconcile import HASHED, Rules, desired_hash, plan, plan_left
 from sync_platform.ledger.links import has_links, links_of, owners_of
@@ -75,20 +75,23 @@ class Target:
         seen = set(found[0]["_target_id"]) if found else set()
         missing = [one for one in ids if one not in seen]
         found.append(target_rows(self.connector, self.stream, missing, self.fields))
-        asking = bool(self.spec.match) and bool(fresh.height) and not self.vacant
+        on = self.spec.match
+        asking = bool(on) and set(on) <= set(fresh.columns) and bool(fresh.height) and not self.vacant
         unseen = self._unseen(fresh, found[0]) if asking else fresh.clear()
         if unseen.height and (self.compare == "links" or unseen.height <= FOUND_AT_MOST):
-            values = unseen[self.spec.match[0]].to_list()
-            found.append(match_candidates(self.connector, self.stream, self.spec.match, values, self.fields))
+            on = most_telling_first(on, {name: unseen[name].to_list() for name in on})
+            found.append(match_candidates(self.connector, self.stream, on, unseen[on[0]].to_list(), self.fields))
         return pl.concat(found, how="diagonal_relaxed").unique("_target_id", keep="last", maintain_order=True)
 
     def _unseen(self, fresh: pl.DataFrame, staged: pl.DataFrame) -> pl.DataFrame:
-        """The unlinked rows whose match value the staged target does not hold: asked for before a create."""
-        on = self.spec.match[0]
-        if on not in staged.columns:
+        """The unlinked rows whose match values the staged target does not hold: asked for before a create."""
+        on = self.spec.match
+        if not set(on) <= set(staged.columns):
             return fresh
-        known = staged.select(_folded(on).alias("_value")).drop_nulls()
-        return fresh.with_columns(_folded(on).alias("_value")).join(known, on="_value", how="anti").drop("_value")
+        values = [_folded(name).alias(f"_value:{name}") for name in on]
+        known = staged.select(values).drop_nulls()
+        loose = fresh.with_columns(values).join(known, on=[f"_value:{name}" for name in on], how="anti")
+        return loose.drop([f"_value:{name}" for name in on])
 
     def _staged(self, ids: Sequence[str], fresh: pl.DataFrame) -> pl.DataFrame:
         if not exists(self.con, self.spec.target.connection, self.spec.target.object):
@@ -248,6 +251,8 @@ def changes_of(
         others = base.join(same.select("_key"), on="_key", how="anti")
         linked = links.join(same.select("_key"), on="_key", how="anti")
     found = target.rows(others, linked)
+    # what is looked for by the first of several match fields may find records that are linked and equal already
+    found = found.join(same.select("_target_id"), on="_target_id", how="anti")
     current = pl.concat([found, same.select("_target_id", *target.fields)], how="diagonal_relaxed")
     owners = owners_of(target.session.database, target.spec, current["_target_id"].to_list())
     owners = owners.filter(~pl.col("_key").is_in(list(target.left)))

@@ -214,7 +214,7 @@ class RowwiseDelivery:
         for attempt in range(INLINE_RETRIES + 1):
             for outcome in self._call(list(waiting.values())):
                 done[outcome.key] = outcome
-                if outcome.status not in {Status.RETRY, Status.UNKNOWN}:
+                if outcome.waits or outcome.status not in {Status.RETRY, Status.UNKNOWN}:
                     waiting.pop(outcome.key, None)
             if not waiting or attempt == INLINE_RETRIES:
                 break
@@ -314,6 +314,7 @@ class RowwiseDelivery:
             token=token_of(self.plan_id, row["_key"]),
             target_id=row["_target_id"] if row["_op"] != Op.CREATE else None,
             fields={name: row[f"new:{name}"] for name in row["_fields"]},
+            match=self.spec.match,
         )
 
     # -- what is settled ------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sync_platform.connectors.postgres.session import Session, identifier, literal
-from sync_platform.connectors.sql import Column, Table, TableOptions, chosen_cursor, chosen_key, did_you_mean
+from sync_platform.connectors.postgres.table import PgTable, references_of, uniques_of
+from sync_platform.connectors.sql import Column, TableOptions, chosen_cursor, chosen_key, did_you_mean
 from sync_platform.errors import AuthError, ConfigError
 
 #: Types that arrive as they are. Everything else is read as the text PostgreSQL prints for it.
@@ -62,15 +63,33 @@ SELECT json_build_object(
       AND has_column_privilege(c.oid, a.attnum, 'SELECT')),
   'indexes', (
     SELECT coalesce(json_agg(json_build_object(
-      'primary', i.indisprimary, 'unique', i.indisunique AND i.indpred IS NULL AND i.indimmediate,
+      'name', i.indexrelid::regclass::text, 'primary', i.indisprimary, 'is_unique', i.indisunique,
+      'unique', i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indimmediate,
+      'predicate', pg_get_expr(i.indpred, i.indrelid), 'deferrable', NOT i.indimmediate, 'valid', i.indisvalid,
+      'nulls_equal', coalesce(to_jsonb(i) -> 'indnullsnotdistinct', 'false'),
       'columns', (SELECT json_agg(k.attname ORDER BY o.place)
                   FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS o(number, place)
                   LEFT JOIN pg_attribute k ON k.attrelid = c.oid AND k.attnum = o.number
                   WHERE o.place <= i.indnkeyatts)) ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid), '[]')
-    FROM pg_index i WHERE i.indrelid = c.oid AND i.indisvalid))::text AS described
+    FROM pg_index i WHERE i.indrelid = c.oid),
+  'references', {references}, 'referenced', {referenced})::text AS described
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname = {schema} AND c.relname = {name}
 """
+
+# Of a partitioned table its own constraints, not the copies that its partitions have.
+_REFERENCES: Final = """(
+    SELECT coalesce(json_agg(json_build_object(
+      'name', f.conname, 'schema', hn.nspname, 'table', h.relname, 'parent_schema', pn.nspname, 'parent', p.relname,
+      'columns', (SELECT json_agg(k.attname ORDER BY o.place) FROM unnest(f.conkey) WITH ORDINALITY AS o(number, place)
+                  JOIN pg_attribute k ON k.attrelid = f.conrelid AND k.attnum = o.number),
+      'parent_columns', (SELECT json_agg(k.attname ORDER BY o.place)
+                         FROM unnest(f.confkey) WITH ORDINALITY AS o(number, place)
+                         JOIN pg_attribute k ON k.attrelid = f.confrelid AND k.attnum = o.number)
+      ) ORDER BY f.oid), '[]')
+    FROM pg_constraint f JOIN pg_class h ON h.oid = f.conrelid JOIN pg_namespace hn ON hn.oid = h.relnamespace
+    JOIN pg_class p ON p.oid = f.confrelid JOIN pg_namespace pn ON pn.oid = p.relnamespace
+    WHERE f.contype = 'f' AND f.conparentid = 0 AND {which})"""
 
 _NAMES: Final = """
 SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -80,7 +99,7 @@ ORDER BY 1, 2 LIMIT 2000
 """
 
 
-def describe(session: Session, stream: str, schema: str, options: Mapping[str, TableOptions]) -> Table:
+def describe(session: Session, stream: str, schema: str, options: Mapping[str, TableOptions]) -> PgTable:
     """The table a stream's name means: `name` in the default schema, or `schema.name`.
 
     Raises ConfigError with the nearest names when there is none, AuthError when it cannot be read.
@@ -91,7 +110,12 @@ def describe(session: Session, stream: str, schema: str, options: Mapping[str, T
         first, _, rest = stream.partition(".")
         candidates.append((first, rest))
     for place, name in candidates:
-        sql = _DESCRIBE.format(schema=literal(place), name=literal(name))
+        sql = _DESCRIBE.format(
+            schema=literal(place),
+            name=literal(name),
+            references=_REFERENCES.format(which="f.conrelid = c.oid"),
+            referenced=_REFERENCES.format(which="f.confrelid = c.oid AND f.confdeltype IN ('a', 'r')"),
+        )
         found = session.rows(sql, f"describing {stream}").column("described").to_pylist()
         if found:
             told: dict[str, Any] = json.loads(found[0])
@@ -132,6 +156,8 @@ def _column(told: Mapping[str, Any], options: TableOptions, unique: bool, indexe
     default = told["default"]
     if told["sequence"]:
         default = f"nextval({literal(told['sequence'])}::regclass)"
+    elif told["generated"]:
+        default = None
     return Column(
         name=name,
         type=kind,
@@ -148,7 +174,20 @@ def _column(told: Mapping[str, Any], options: TableOptions, unique: bool, indexe
         values=tuple(told["values"] or ()),
         max_length=typmod - 4 if kind in ("varchar", "bpchar") and typmod > 4 else None,
         comment=told["comment"] or "",
+        made_by=_made_by(told),
     )
+
+
+def _made_by(told: Mapping[str, Any]) -> str:
+    """Why no value can be given to a column."""
+    if told["generated"]:
+        return f"the database computes it as {told['default']}"
+    if told["identity"] == "a":
+        return (
+            "the database numbers its rows (GENERATED ALWAYS AS IDENTITY); match by other columns, or let a sync give "
+            f"numbers: ALTER COLUMN {identifier(told['name'])} SET GENERATED BY DEFAULT"
+        )
+    return ""
 
 
 def _decimal(typmod: int) -> pa.DataType:
@@ -159,13 +198,13 @@ def _decimal(typmod: int) -> pa.DataType:
     return pa.decimal128(precision, scale) if precision <= 38 and scale <= precision else pa.string()
 
 
-def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOptions) -> Table:
+def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOptions) -> PgTable:
     unique = {i["columns"][0] for i in told["indexes"] if i["unique"] and len(i["columns"]) == 1}
-    indexed = {i["columns"][0] for i in told["indexes"]}
+    indexed = {i["columns"][0] for i in told["indexes"] if i["valid"]}
     columns = {
         c["name"]: _column(c, options, c["name"] in unique, c["name"] in indexed) for c in told["columns"]
     }  # fmt: skip
-    bare = Table(
+    bare = PgTable(
         schema=schema,
         name=name,
         columns=columns,
@@ -175,6 +214,9 @@ def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOption
         row_versions=told["kind"] in ("r", "p", "m"),
         writable=told["writes"] == 28,
         plain_inserts=told["kind"] in ("r", "p") and not told["rewrites"],
+        uniques=uniques_of(told["indexes"]),
+        references=references_of(told["references"]),
+        referenced=references_of(told["referenced"]),
     )
     for column in (*options.key, *options.as_text, *filter(None, [options.cursor, options.tombstone])):
         bare.column(column)
@@ -185,7 +227,7 @@ def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOption
             value=options.tombstone,
             mend="name a boolean or a time column",
         )
-    unique_indexes = [i["columns"] for i in told["indexes"] if i["primary"] or i["unique"]]  # the primary key first
+    unique_indexes = [i["columns"] for i in told["indexes"] if i["valid"] and (i["primary"] or i["unique"])]
     return replace(
         bare, key=tuple(options.key) or chosen_key(bare, unique_indexes), cursor=chosen_cursor(bare, CURSOR_TYPES)
     )

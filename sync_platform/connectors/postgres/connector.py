@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
 
 import dagster as dg
 import pyarrow as pa
+import pyarrow.compute as pc
 from pydantic import Field as Setting
 from pydantic import PrivateAttr
 
@@ -21,8 +22,11 @@ from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
 from sync_platform.connectors.postgres.replication import Kept
 from sync_platform.connectors.postgres.session import Server, identifier, literal
-from sync_platform.connectors.postgres.writing import apply_part, refuse_whole_part, text_of
+from sync_platform.connectors.postgres.storing import text_of
+from sync_platform.connectors.postgres.table import PgTable, uniqueness
+from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_whole_part
 from sync_platform.connectors.sql import Table, TableOptions, translate
+from sync_platform.connectors.uniqueness import Uniqueness
 from sync_platform.crash import crash_point
 from sync_platform.errors import ConfigError
 from sync_platform.model import (
@@ -41,6 +45,10 @@ from sync_platform.model import (
 )
 
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
+_RESOLUTIONS: Final[Mapping[str, str]] = {
+    Status.FAILED: "correct the value at the source, or the mapping",
+    Status.RETRY: "every run tries it again",
+}
 _HEALTH: Final = """
 SELECT current_setting('server_version') AS version, current_user::text AS who, pg_is_in_recovery() AS replica,
        pg_has_role('pg_read_all_stats', 'usage') AS sees, to_regnamespace({schema}) IS NOT NULL AS there,
@@ -80,7 +88,7 @@ class Postgres(Connector):
     _server: Server | None = PrivateAttr(default=None)
     _few: FewRows | None = PrivateAttr(default=None)
     _markers: dict[str, Markers] = PrivateAttr(default_factory=dict)
-    _described: dict[str, Table] = PrivateAttr(default_factory=dict)
+    _described: dict[str, PgTable] = PrivateAttr(default_factory=dict)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def server(self) -> Server:
@@ -107,12 +115,17 @@ class Postgres(Connector):
         if self._few is not None:
             self._few.close()
 
-    def table(self, stream: str, *, fresh: bool = False) -> Table:
+    def table(self, stream: str, *, fresh: bool = False) -> PgTable:
         """The table a stream's name means, as described last (or now, with `fresh`)."""
         if fresh or stream not in self._described:
             with self.server().session() as session:
                 self._described[stream] = describe(session, stream, self.schema_name, self.tables)
         return self._described[stream]
+
+    def _table_for(self, stream: str, names: Iterable[str], texts: Callable[[str], Iterable[str | None]]) -> PgTable:
+        """The table as it must be known to write these values: what a person added to it since is looked up."""
+        table = self.table(stream)
+        return self.table(stream, fresh=True) if outdated(table, names, texts) else table
 
     def stream(self, name: str) -> Stream:
         """The stream of a table or view; ConfigError with the nearest names when there is none.
@@ -186,7 +199,8 @@ class Postgres(Connector):
             yield from self._write(stream, changes)
 
     def _write(self, stream: str, changes: Sequence[Change]) -> list[Outcome]:
-        table, op = self.table(stream), changes[0].op
+        names, op = sorted({name for change in changes for name in change.fields}), changes[0].op
+        table = self._table_for(stream, names, lambda name: [change.fields.get(name) for change in changes])
         short = self._updated(table, changes) if op is Op.UPDATE and len(changes) <= MOST else None
         if short is not None:
             return short
@@ -204,8 +218,9 @@ class Postgres(Connector):
             for i, change in enumerate(changes):
                 if i not in found:
                     groups.setdefault(tuple(sorted(change.fields)), []).append(i)
-            for names, places in groups.items():
-                answer = apply_part(session, table, op, _texts(table, names, [changes[i] for i in places]))
+            for same, places in groups.items():
+                part = _texts(table, same, [changes[i] for i in places])
+                answer = apply_part(session, table, op, part, changes[0].match)
                 found |= {place: answer.slice(row, 1) for row, place in enumerate(places)}
             if op is Op.CREATE and groups:
                 markers.record_all(session, {changes[i].token: found[i] for p in groups.values() for i in p})
@@ -231,12 +246,13 @@ class Postgres(Connector):
             for c, one in zip(changes, done, strict=True)
         ]
 
-    def write_bulk(self, stream: str, op: str, rows: pa.Table, delivery: str) -> pa.Table:
-        """Writes a part and its marker in one transaction; see `BulkTarget`.
+    def write_bulk(self, stream: str, op: str, rows: pa.Table, delivery: str, match: Sequence[str] = ()) -> pa.Table:
+        """Writes a part and its marker in one transaction; see `BulkTarget` and `UniqueTarget`.
 
         An update or delete whose row is gone comes back REFUSED, an update that changes nothing NOOP.
         """
-        table = self.table(stream)
+        names = [name for name in rows.column_names if name not in TECHNICAL]
+        table = self._table_for(stream, names, lambda name: pc.unique(rows[name].cast(pa.string())).to_pylist())
         with self.server().session() as session:
             markers = self._markers_of()
             markers.prepare(session)
@@ -245,12 +261,16 @@ class Postgres(Connector):
             if recorded is not None:
                 return recorded
             session.run("SET CONSTRAINTS ALL IMMEDIATE", f"writing {stream}")
-            outcomes = apply_part(session, table, Op(op), rows)
+            outcomes = apply_part(session, table, Op(op), rows, match)
             markers.record(session, delivery, outcomes)
             crash_point("request_sent")
             session.commit(f"delivery {delivery} to {stream}")
             crash_point("answer_received")
         return outcomes
+
+    def uniqueness(self, stream: str, match: Sequence[str]) -> Uniqueness:
+        """Whether a unique constraint of the table covers exactly these columns; see `UniqueTarget`."""
+        return uniqueness(self.table(stream, fresh=True), match)
 
     def delivered(self, stream: str, delivery: str) -> bool:
         """Whether the delivery's marker is in the database."""
@@ -337,5 +357,6 @@ def _outcome(change: Change, told: pa.Table) -> Outcome:
         target_id=row["_target_id"],
         field=row["_field"],
         reason=row["_reason"],
-        resolution="correct the value at the source, or the mapping" if row["_status"] == Status.FAILED else None,
+        resolution=_RESOLUTIONS.get(row["_status"]),
+        waits=row["_status"] == Status.RETRY,
     )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sync_platform.connectors.postgres.session import identifier, literal
+from sync_platform.connectors.postgres.table import Unique
 from sync_platform.connectors.sql import Column, Table
 from sync_platform.errors import ConfigError
 
@@ -22,51 +23,93 @@ _COMPARABLE: Final = (
 )  # fmt: skip
 
 
-def _cast(table: Table, column: Column) -> str:
+def typed(table: Table, column: Column, part: str = "p") -> str:
     """The staged value as the column's type; a length is left to the assignment, which checks it."""
-    staged = f"p.{identifier(column.name)}"
+    staged = f"{part}.{identifier(column.name)}"
     if column.type == "timestamp" and table.options.timezone:
         return f"({staged}::timestamptz AT TIME ZONE {literal(table.options.timezone)})"
     return f"{staged}::{column.cast}"
 
 
-def _target_key(table: Table) -> list[str]:
+def target_key(table: Table, part: str = "p") -> list[str]:
     """The staged `_target_id` as the key's columns."""
     if len(table.key) == 1:
-        return [f"p._target_id::{table.columns[table.key[0]].cast}"]
-    return [f"(p._target_id::jsonb ->> {place})::{table.columns[name].cast}" for place, name in enumerate(table.key)]
+        return [f"{part}._target_id::{table.columns[table.key[0]].cast}"]
+    parts = enumerate(table.key)
+    return [f"({part}._target_id::jsonb ->> {place})::{table.columns[name].cast}" for place, name in parts]
 
 
-def create(table: Table, given: Sequence[str], low: int, high: int) -> str:
-    """Inserts rows, drawing the key's defaults first so that each row's new key is known."""
+def create(table: Table, given: Sequence[str], low: int, high: int, *, unique: Unique | None = None) -> str:
+    """Inserts rows, drawing the key's defaults first so that each row's new key is known.
+
+    A row that `unique` says is there already is left alone and not `_done`; see `met`.
+    https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT
+    """
     drawn = [name for name in table.key if name not in given]
-    for name in drawn:
-        if table.columns[name].default is None:
-            raise ConfigError(
-                f"{table}: a new row needs its key column {name}, which the mapping does not give",
-                field=name,
-                mend=f"map {name}, or give the column a default",
-            )
-    values = [f"{_cast(table, table.columns[name])} AS {identifier(name)}" for name in given]
+    _refuse_undrawn(table, drawn)
+    values = [f"{typed(table, table.columns[name])} AS {identifier(name)}" for name in given]
     values += [f"{table.columns[name].default} AS {identifier(name)}" for name in drawn]
     names = ", ".join(identifier(name) for name in (*given, *drawn))
     keys = ", ".join(identifier(name) for name in table.key)
-    texts = ", ".join(f"n.{identifier(name)}::text AS k{i}" for i, name in enumerate(table.key))
+    names_of_key = [identifier(name) for name in table.key]
+    texts = ", ".join(f"coalesce(i.{name}, n.{name})::text AS k{i}" for i, name in enumerate(names_of_key))
     same = " AND ".join(f"i.{identifier(name)} = n.{identifier(name)}" for name in table.key)
+    arbiter = ", ".join(identifier(name) for name in unique.columns) if unique else ""
+    conflict = f"ON CONFLICT ({arbiter}) DO NOTHING " if unique else ""
     return (
         f"WITH n AS MATERIALIZED (SELECT p._n, {', '.join(values)} FROM {PART} p "
         f"WHERE p._n >= {low} AND p._n < {high}), "
         f"i AS (INSERT INTO {identifier(table.schema, table.name)} ({names}) OVERRIDING SYSTEM VALUE "
-        f"SELECT {names} FROM n ORDER BY _n RETURNING {keys}) "
+        f"SELECT {names} FROM n ORDER BY _n {conflict}RETURNING {keys}) "
         f"SELECT n._n, i.{identifier(table.key[0])} IS NOT NULL AS _done, false AS _there, {texts} "
         f"FROM n LEFT JOIN i ON {same}"
     )
 
 
+def _refuse_undrawn(table: Table, drawn: Sequence[str]) -> None:
+    """Raises ConfigError for key columns of a new row that neither the mapping nor a default gives."""
+    for name in drawn:
+        column = table.columns[name]
+        if column.default is None and column.made_by:
+            raise ConfigError(
+                f"{table}: rows are identified by {name}, and {column.made_by}",
+                field=name,
+                mend=f"name other columns: tables={{{table.name!r}: {{'key': [...]}}}} in the connection",
+            )
+        if column.default is None:
+            raise ConfigError(
+                f"{table}: a new row needs its key column {name}, which the mapping does not give",
+                field=name,
+                mend=f"map {name}, or give the column a default",
+            )
+
+
+def probe(table: Table, name: str, row: int) -> str:
+    """Reads one staged value as its column's declared type, domains with their rules."""
+    staged = f"p.{identifier(name)}::{table.columns[name].cast}::{table.columns[name].declared}"
+    return f"SELECT {staged} IS NULL AS nothing FROM {PART} p WHERE p._n = {row}"
+
+
+def met(table: Table, unique: Unique, numbers: Sequence[int]) -> str:
+    """The keys of the rows that stand where these staged rows were to be created.
+
+    A statement of its own: what another transaction committed meanwhile stopped the insert, yet its snapshot did not
+    show it.
+    """
+    equal = "IS NOT DISTINCT FROM" if unique.nulls_equal else "="
+    here = " AND ".join(f"t.{identifier(name)} {equal} {typed(table, table.columns[name])}" for name in unique.columns)
+    texts = ", ".join(f"t.{identifier(name)}::text AS k{i}" for i, name in enumerate(table.key))
+    wanted = ", ".join(map(str, numbers))
+    return (
+        f"SELECT p._n, {texts} FROM {PART} p JOIN {identifier(table.schema, table.name)} t ON {here} "
+        f"WHERE p._n IN ({wanted})"
+    )
+
+
 def update(table: Table, given: Sequence[str], low: int, high: int, *, part: str = PART) -> str:
     """Sets the given columns of rows that differ in one of them; `part`: where the rows come from."""
-    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(_target_key(table))]
-    values = [f"{_cast(table, table.columns[name])} AS {identifier(name)}" for name in given]
+    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(target_key(table))]
+    values = [f"{typed(table, table.columns[name])} AS {identifier(name)}" for name in given]
     here = " AND ".join(f"t.{identifier(name)} = s._k{i}" for i, name in enumerate(table.key))
     sets = ", ".join(f"{identifier(name)} = s.{identifier(name)}" for name in given)
     differs = " OR ".join(_differs(table.columns[name]) for name in given) or "false"
@@ -89,7 +132,7 @@ def _differs(column: Column) -> str:
 
 def remove(table: Table, low: int, high: int) -> str:
     """Deletes rows, or marks them deleted where the table has a tombstone column."""
-    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(_target_key(table))]
+    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(target_key(table))]
     here = " AND ".join(f"t.{identifier(name)} = s._k{i}" for i, name in enumerate(table.key))
     place, tombstone = identifier(table.schema, table.name), table.options.tombstone
     if tombstone is None:

@@ -7,8 +7,8 @@ range; a range that is refused is split in halves until each bad row stands alon
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import pyarrow as pa
@@ -17,9 +17,11 @@ from adbc_driver_manager import Error as DriverError
 
 from sync_platform.connectors.postgres import statements
 from sync_platform.connectors.postgres.faults import connection_lost, refusal_of
-from sync_platform.connectors.postgres.session import Session, array_literal
+from sync_platform.connectors.postgres.references import waiting_for, waiting_rows
+from sync_platform.connectors.postgres.session import Session
+from sync_platform.connectors.postgres.storing import INTEGERS, exact, storable
+from sync_platform.connectors.postgres.table import PgTable, Unique
 from sync_platform.connectors.sql import (
-    Column,
     PartOutcome,
     Refusal,
     Table,
@@ -33,29 +35,18 @@ from sync_platform.connectors.sql import (
 from sync_platform.errors import ConfigError
 from sync_platform.model import Op, Status
 
-_TECHNICAL: Final = ("_key", "_target_id")
-_INTEGERS: Final = {"int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64()}
-#: Types whose binary form is the bytes of the text.
-_TEXTS: Final = ("text", "varchar", "bpchar", "citext", "json")
-_EXACT: Final = {
-    "bool": pa.bool_(),
-    "float4": pa.float32(),
-    "float8": pa.float64(),
-    "date": pa.date32(),
-    "time": pa.time64("us"),
-    "timestamp": pa.timestamp("us"),
-    "timestamptz": pa.timestamp("us", tz="UTC"),
-    "bytea": pa.binary(),
-}
+TECHNICAL: Final = ("_key", "_target_id")
 _KEYS: Final = ("int2", "int4", "int8", "text", "varchar")  # their text is the same here and there
 
 
-def apply_part(session: Session, table: Table, op: Op, rows: pa.Table) -> pa.Table:
+def apply_part(session: Session, table: PgTable, op: Op, rows: pa.Table, match: Sequence[str] = ()) -> pa.Table:
     """Writes rows inside the open transaction; the outcomes as `write_bulk` answers them.
 
+    Where a unique constraint covers exactly the columns `match`, a create that meets a row with the same values
+    there comes back REFUSED with that row's key.
     Raises ConfigError for what is wrong with every row, and what the session raises for the server.
     """
-    given = [name for name in rows.column_names if name not in _TECHNICAL]
+    given = [name for name in rows.column_names if name not in TECHNICAL]
     refuse_whole_part(table, op, given)
     refused = refusals_before_sending(table, op, rows)
     if op is Op.CREATE and table.plain_inserts and not refused:
@@ -70,10 +61,29 @@ def apply_part(session: Session, table: Table, op: Op, rows: pa.Table) -> pa.Tab
     for row, refusal in refused.items():
         outcome.settle(row, Status.FAILED, refusal)
     places = [row for row in range(rows.num_rows) if row not in refused]
-    if places:
-        sent = rows.take(pa.array(places, pa.int64())) if refused else rows
-        _through_staging(session, table, op, given, sent, places, outcome)
+    arbiter = table.arbiter(match) if op is Op.CREATE and set(match) <= set(given) else None
+    sent = rows.take(pa.array(places, pa.int64())) if refused else rows
+    while places:
+        waiting = _Staged(session, table, op, given, places, outcome, arbiter).apply(sent)
+        if not waiting or len(waiting) == len(places):
+            break
+        # what they wait for may have been written after them: a refused row had split the part between them
+        sent, places = sent.take(pa.array(waiting, pa.int64())), [places[row] for row in waiting]
+        for place in places:
+            outcome.statuses[place], outcome.fields[place], outcome.reasons[place] = Status.APPLIED.value, None, None
     return outcome.table()
+
+
+def outdated(table: PgTable, names: Iterable[str], texts: Callable[[str], Iterable[str | None]]) -> bool:
+    """Whether columns, or labels of an enum, are to be written that this description of the table does not know.
+
+    `texts` gives a column's values.
+    """
+    for name in names:
+        column = table.columns.get(name)
+        if column is None or (column.values and not set(texts(name)) <= {None, *column.values}):
+            return True
+    return False
 
 
 def refuse_whole_part(table: Table, op: Op, given: Sequence[str]) -> None:
@@ -89,14 +99,14 @@ def _copy_straight(session: Session, table: Table, given: Sequence[str], rows: p
     """The new keys after a COPY into the table itself; None when types or the server do not allow it."""
     arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
     for name in given:
-        exact = _exact(table, table.columns[name], rows[name])
-        if exact is None:
+        typed = exact(table, table.columns[name], rows[name])
+        if typed is None:
             return None
-        arrays[name] = exact
+        arrays[name] = typed
     if any(table.columns[name].type not in _KEYS for name in table.key):
         return None
     drawn = [name for name in table.key if name not in given]
-    if any(table.columns[name].type not in _INTEGERS for name in drawn):
+    if any(table.columns[name].type not in INTEGERS for name in drawn):
         return None
     session.run("SAVEPOINT straight", f"writing {table}")
     try:
@@ -115,75 +125,140 @@ def _copy_straight(session: Session, table: Table, given: Sequence[str], rows: p
     return key_texts([arrays[name] for name in table.key])
 
 
-def _exact(table: Table, column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | None:
-    """The values in the one Arrow type whose binary form is the column's, or None."""
-    kind = values.type
-    if column.type in _TEXTS or column.values:
-        same = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        return values.cast(pa.string()) if same else None
-    if column.type == "numeric":
-        if pa.types.is_decimal128(kind):
-            return values
-        return values.cast(pa.decimal128(20, 0)) if pa.types.is_integer(kind) else None
-    if column.type in ("timestamp", "timestamptz"):
-        zoned = pa.types.is_timestamp(kind) and kind.tz is not None
-        if not pa.types.is_timestamp(kind) or zoned != (column.type == "timestamptz") or table.options.timezone:
-            return None
-    wanted = _INTEGERS.get(column.type) or _EXACT.get(column.type)
-    alike = wanted is not None and (
-        kind == wanted
-        or (pa.types.is_integer(kind) and pa.types.is_integer(wanted))
-        or (pa.types.is_timestamp(kind) and pa.types.is_timestamp(wanted))
-        or (pa.types.is_floating(kind) and pa.types.is_float64(wanted))
-        or (pa.types.is_integer(kind) and kind.bit_width <= 32 and pa.types.is_float64(wanted))
-    )
-    if not alike:
-        return None
-    try:
-        return values.cast(wanted)
-    except pa.ArrowInvalid:
-        return None
+@dataclass(frozen=True, slots=True)
+class _Staged:
+    """Rows applied by statements over a temporary table; `places` are their rows in the outcome."""
 
+    session: Session
+    table: PgTable
+    op: Op
+    given: Sequence[str]
+    places: Sequence[int]
+    outcome: PartOutcome
+    unique: Unique | None  # by what a create is told that its row is there already
 
-def _through_staging(
-    session: Session,
-    table: Table,
-    op: Op,
-    given: Sequence[str],
-    rows: pa.Table,
-    places: Sequence[int],
-    outcome: PartOutcome,
-) -> None:
-    """Applies rows by statements over a temporary table; `places` are their rows in the outcome."""
-    doing = f"writing {table}"
-    _stage(session, table, op, given, rows)
-    indexed = False
+    def apply(self, rows: pa.Table) -> list[int]:
+        """Stages the rows, applies them and settles what became of each; those that wait for others and were tried."""
+        _stage(self.session, self.table, self.op, self.given, rows)
+        waiting: list[int] = []
+        searched = False
 
-    def attempt(low: int, high: int) -> Refusal | None:
-        nonlocal indexed
+        def attempt(low: int, high: int) -> Refusal | None:
+            nonlocal searched
+            refusal = self._attempt(low, high)
+            if refusal is None or not refusal.passing or searched:
+                return refusal
+            searched = True
+            found = dict(waiting_rows(self.session, self.table, self.op, self.given))
+            for row, told in found.items():
+                self.outcome.settle(self.places[row], Status.RETRY, told)
+            return attempt(low, high) if found else refusal
+
+        def refuse(row: int, refusal: Refusal) -> None:
+            if refusal.passing:
+                waiting.append(row)
+            elif refusal.field is None:
+                refusal = Refusal(self._culprit(row), refusal.reason)
+            self.outcome.settle(self.places[row], Status.RETRY if refusal.passing else Status.FAILED, refusal)
+            if any(reference.within for reference in self.table.references):  # nobody's row is there by it any more
+                self.session.run(f"DELETE FROM {statements.PART} WHERE _n = {row}", self._doing)
+
+        isolate(0, rows.num_rows, attempt, refuse)
+        self.session.run(f"DROP TABLE pg_temp.{statements.PART}", self._doing)
+        return sorted(waiting)
+
+    def _attempt(self, low: int, high: int) -> Refusal | None:
+        """Applies a range of rows entirely and settles them, or not at all: why not."""
+        session, doing = self.session, self._doing
         session.run("SAVEPOINT part", doing)
         try:
-            answer = session.raw_rows(_statement(table, op, given, low, high))
+            answer = session.raw_rows(self._statement(low, high))
         except DriverError as error:
-            refusal = refusal_of(error)
+            refusal = waiting_for(self.table, self.op, error) or refusal_of(error)
             if refusal is None:
                 with session.translating(doing):
                     raise
             session.run("ROLLBACK TO SAVEPOINT part", doing)
             session.run("RELEASE SAVEPOINT part", doing)
-            if not indexed:
-                session.run(f"CREATE INDEX ON {statements.PART} (_n)", doing)
-                indexed = True
+            session.run(f"CREATE INDEX IF NOT EXISTS {statements.PART}_n ON {statements.PART} (_n)", doing)
             return refusal
         session.run("RELEASE SAVEPOINT part", doing)
-        _settle(table, op, answer, places, outcome)
+        self._settle(answer)
         return None
 
-    def refuse(row: int, refusal: Refusal) -> None:
-        outcome.settle(places[row], Status.FAILED, refusal)
+    @property
+    def _doing(self) -> str:
+        return f"writing {self.table}"
 
-    isolate(0, rows.num_rows, attempt, refuse)
-    session.run(f"DROP TABLE pg_temp.{statements.PART}", doing)
+    def _statement(self, low: int, high: int) -> str:
+        if self.op is Op.CREATE:
+            return statements.create(self.table, self.given, low, high, unique=self.unique)
+        if self.op is Op.UPDATE:
+            return statements.update(self.table, self.given, low, high)
+        return statements.remove(self.table, low, high)
+
+    def _settle(self, answer: pa.Table) -> None:
+        """Takes over what a statement answered for its range."""
+        rows = answer["_n"].to_pylist()
+        undone = answer.filter(pc.invert(answer["_done"]))
+        missing = undone["_n"].to_pylist()
+        if self.op is Op.CREATE:
+            ids = key_texts([answer[f"k{i}"] for i in range(len(self.table.key))]).to_pylist()
+            for row, target in zip(rows, ids, strict=True):
+                self.outcome.targets[self.places[row]] = target
+            if self.unique is not None:
+                missing = self._meet(sorted({*missing, *self._second(rows, ids)}), self.unique)
+            for row in missing:
+                self._refuse(row, Status.FAILED, "stored no such row: a trigger or rule of its own", None)
+            return
+        for row, there in zip(missing, undone["_there"].to_pylist(), strict=True):
+            place = self.places[row]
+            if there:
+                self.outcome.settle(place, Status.NOOP)
+            else:
+                target = self.outcome.targets[place]
+                self._refuse(row, Status.REFUSED, f"no longer has a row {target}", target)
+
+    def _culprit(self, row: int) -> str | None:
+        """The column whose value cannot be read as its type, where the server did not name it (domains, ranges, …)."""
+        if self.op not in (Op.CREATE, Op.UPDATE):
+            return None
+        for name in self.given:
+            self.session.run("SAVEPOINT probe", self._doing)
+            try:
+                self.session.raw_rows(statements.probe(self.table, name, row))
+            except DriverError as error:
+                if connection_lost(error):
+                    with self.session.translating(self._doing):
+                        raise
+                self.session.run("ROLLBACK TO SAVEPOINT probe", self._doing)
+                return name
+            self.session.run("RELEASE SAVEPOINT probe", self._doing)
+        return None
+
+    @staticmethod
+    def _second(rows: Sequence[int], ids: Sequence[str]) -> list[int]:
+        """The rows of an answer that were given the key of one before them, of which one was stored."""
+        first: dict[str, int] = {}
+        for row, target in sorted(zip(rows, ids, strict=True)):
+            first.setdefault(target, row)
+        return [row for row, target in zip(rows, ids, strict=True) if first[target] != row]
+
+    def _meet(self, rows: list[int], unique: Unique) -> list[int]:
+        """Settles creates that met a row by its key; those that met none."""
+        if not rows:
+            return rows
+        found = self.session.rows(statements.met(self.table, unique, rows), self._doing)
+        ids = key_texts([found[f"k{i}"] for i in range(len(self.table.key))]).to_pylist()
+        for row, target in zip(found["_n"].to_pylist(), ids, strict=True):
+            why = f"has a row with the same {', '.join(unique.columns)} already, {target}"
+            self._refuse(row, Status.REFUSED, why, target)
+        return [row for row in rows if row not in set(found["_n"].to_pylist())]
+
+    def _refuse(self, row: int, status: Status, why: str, target: str | None) -> None:
+        place = self.places[row]
+        self.outcome.targets[place] = target
+        self.outcome.settle(place, status, Refusal(None, f"{self.table} {why}"))
 
 
 def _stage(session: Session, table: Table, op: Op, given: Sequence[str], rows: pa.Table) -> None:
@@ -191,76 +266,7 @@ def _stage(session: Session, table: Table, op: Op, given: Sequence[str], rows: p
     if op is not Op.CREATE:
         arrays["_target_id"] = rows["_target_id"].cast(pa.string())
     if op in (Op.CREATE, Op.UPDATE):
-        arrays |= {name: _storable(table.columns[name], rows[name]) for name in given}
+        arrays |= {name: storable(table.columns[name], rows[name]) for name in given}
     with session.translating(f"staging rows for {table}"):
         session.raw(f"DROP TABLE IF EXISTS pg_temp.{statements.PART}")
         session.copy_in(None, statements.PART, pa.table(arrays))
-
-
-def _storable(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:
-    """Values in a type the driver can stage; the statement casts them to the column's."""
-    kind = values.type
-    if pa.types.is_dictionary(kind):
-        values, kind = values.cast(kind.value_type), kind.value_type
-    if pa.types.is_nested(kind):
-        return pa.array([None if v is None else text_of(v, column) for v in values.to_pylist()], pa.string())
-    if pa.types.is_timestamp(kind):
-        return values.cast(pa.timestamp("us", tz=kind.tz), safe=False)
-    wanted: list[tuple[Callable[[pa.DataType], bool], pa.DataType]] = [
-        (pa.types.is_null, pa.string()),
-        (pa.types.is_large_string, pa.string()),
-        (pa.types.is_string_view, pa.string()),
-        (pa.types.is_large_binary, pa.binary()),
-        (pa.types.is_uint64, pa.decimal128(20, 0)),
-        (pa.types.is_unsigned_integer, pa.int64()),
-        (pa.types.is_int8, pa.int16()),
-        (pa.types.is_time, pa.time64("us")),
-        (pa.types.is_date64, pa.date32()),
-        (pa.types.is_decimal256, pa.string()),
-    ]
-    return next((values.cast(to) for holds, to in wanted if holds(kind)), values)
-
-
-def _statement(table: Table, op: Op, given: Sequence[str], low: int, high: int) -> str:
-    if op is Op.CREATE:
-        return statements.create(table, given, low, high)
-    if op is Op.UPDATE:
-        return statements.update(table, given, low, high)
-    return statements.remove(table, low, high)
-
-
-def _settle(table: Table, op: Op, answer: pa.Table, places: Sequence[int], outcome: PartOutcome) -> None:
-    """Takes over what a statement answered for its range."""
-    rows = answer["_n"].to_pylist()
-    if op is Op.CREATE:
-        ids = key_texts([answer[f"k{i}"] for i in range(len(table.key))]).to_pylist()
-        for row, target in zip(rows, ids, strict=True):
-            outcome.targets[places[row]] = target
-    undone = answer.filter(pc.invert(answer["_done"]))
-    for row, there in zip(undone["_n"].to_pylist(), undone["_there"].to_pylist(), strict=True):
-        place = places[row]
-        if there:
-            outcome.settle(place, Status.NOOP)
-        elif op is Op.CREATE:
-            outcome.targets[place] = None
-            outcome.settle(
-                place, Status.FAILED, Refusal(None, f"{table} stored no such row: a trigger or rule of its own")
-            )
-        else:
-            outcome.settle(
-                place, Status.REFUSED, Refusal(None, f"{table} no longer has a row {outcome.targets[place]}")
-            )
-
-
-def text_of(value: object, column: Column) -> str:
-    """A single value as text PostgreSQL reads: for changes written one by one, and for nested values."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, bytes):
-        return "\\x" + value.hex()
-    if isinstance(value, list | tuple) and column.type.startswith("_"):
-        inner = array_literal([text_of(v, column) for v in value])
-        return inner[1:-1].replace("''", "'")
-    if isinstance(value, list | tuple | dict):
-        return json.dumps(value, ensure_ascii=False, default=str)
-    return str(value)

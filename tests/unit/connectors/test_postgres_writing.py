@@ -187,7 +187,7 @@ def test_deferred_constraints_are_checked_row_by_row(sql: psycopg.Connection, po
     sql.execute("INSERT INTO parent VALUES (1)")
     sql.execute("CREATE TABLE child (id int PRIMARY KEY, p int REFERENCES parent DEFERRABLE INITIALLY DEFERRED)")
     outcomes = told(postgres.write_bulk("child", "create", part(["a", "b"], id=[1, 2], p=[1, 9]), "d1"))
-    assert [row["_status"] for row in outcomes.values()] == ["applied", "failed"]
+    assert [row["_status"] for row in outcomes.values()] == ["applied", "retry"]
     assert outcomes["b"]["_field"] == "p"
 
 
@@ -250,3 +250,30 @@ def test_a_create_repeated_by_its_token_is_not_written_again(sql: psycopg.Connec
     again, new = postgres.write("people", [first, other])
     assert (again, new.status) == (once, Status.APPLIED)
     assert sql.execute("SELECT email FROM people ORDER BY id").fetchall() == [("changed",), ("b@x",)]
+
+
+def test_a_single_create_that_meets_a_row_by_its_match_fields_is_told_which_and_writes_nothing(
+    sql: psycopg.Connection, postgres: Postgres
+) -> None:
+    sql.execute(PEOPLE)
+    sql.execute("INSERT INTO people (email, age) VALUES ('a@x', 7)")
+    changes = [
+        Change(op=Op.CREATE, key=key, token=key, fields={"email": email}, match=("email",))
+        for key, email in (("a", "a@x"), ("b", "b@x"))
+    ]
+    met, made = postgres.write("people", changes)
+    assert (met.status, met.target_id, made.status) == (Status.REFUSED, "1", Status.APPLIED)
+    assert "same email" in str(met.reason)
+    assert sql.execute("SELECT email, age FROM people ORDER BY email").fetchall() == [("a@x", 7), ("b@x", None)]
+
+
+def test_of_two_rows_that_are_one_by_a_folded_key_the_second_is_told_of_the_first(
+    sql: psycopg.Connection, postgres: Postgres
+) -> None:
+    sql.execute("CREATE EXTENSION IF NOT EXISTS citext")
+    sql.execute("CREATE TABLE people (email citext PRIMARY KEY, age int)")
+    rows = part(["a", "b"], email=["A@x", "a@X"], age=[1, 2])
+    outcomes = postgres.write_bulk("people", "create", rows, "d1", match=["email"])
+    assert statuses(outcomes) == ["applied", "refused"]
+    assert outcomes["_target_id"].to_pylist() == ["A@x", "A@x"]
+    assert sql.execute("SELECT email, age FROM people").fetchall() == [("A@x", 1)]
