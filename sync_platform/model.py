@@ -87,6 +87,10 @@ class Field:
     reads: str = ""  # what becomes of odd values when the field is read, as a sentence
     keeps: str = ""  # which values the vendor would not keep as they are, as a sentence
     made_by: str = ""  # why it is read-only, and what a person can do about it, as sentences
+    form: str = ""  # what a text must be written like (uuid, jsonb, …); '': any text
+    max_bytes: int | None = None
+    odd: tuple[str, ...] = ()  # values beyond the usual ones of its type that it may hold (see `engine.losses`)
+    refuses: tuple[str, ...] = ()  # of such values those that the vendor refuses
 
     def to_arrow(self) -> pa.Field:
         """The Arrow field, with the flags as JSON metadata under `sync`."""
@@ -102,6 +106,10 @@ class Field:
             "reads": self.reads,
             "keeps": self.keeps,
             "made_by": self.made_by,
+            "form": self.form,
+            "max_bytes": self.max_bytes,
+            "odd": list(self.odd),
+            "refuses": list(self.refuses),
         }
         return pa.field(self.name, self.type, metadata={"sync": json.dumps(flags)})
 
@@ -110,7 +118,8 @@ class Field:
         """The reverse of `to_arrow`; a field without our metadata has no flags."""
         raw = (arrow.metadata or {}).get(b"sync")
         flags = json.loads(raw) if raw else {}
-        flags["values"] = tuple(flags.get("values", ()))
+        for name in ("values", "odd", "refuses"):
+            flags[name] = tuple(flags.get(name, ()))
         return cls(name=arrow.name, type=arrow.type, **flags)
 
 

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import unquote
 
 import dagster as dg
 import pyarrow as pa
@@ -20,12 +19,6 @@ from sync_platform.connectors.key_text import column_texts, joined
 from sync_platform.errors import ConfigError, RecordError
 from sync_platform.model import Field, Op, Status
 
-#: Names that people give to "when was this row last changed", most usual first.
-CURSOR_NAMES: Final = (
-    "updated_at", "modified_at", "last_modified_at", "last_updated_at", "changed_at", "last_modified",
-    "last_updated", "updated_on", "modified_on", "date_updated", "date_modified", "updated", "modified",
-)  # fmt: skip
-
 #: The columns of what `write_bulk` answers.
 OUTCOMES: Final = pa.schema(
     [
@@ -36,6 +29,19 @@ OUTCOMES: Final = pa.schema(
         ("_reason", pa.string()),
     ]
 )
+
+#: Values that some databases hold and others refuse (`Field.odd`, `Field.refuses`).
+NOT_FINITE: Final = "numbers that are not finite"
+ZERO_BYTES: Final = "texts with a zero byte"
+ODD_UUIDS: Final = "uuids of no variant of RFC 4122"
+_MICROS: Final = 6
+#: Texts of numbers, finite or not, and of times with so many digits behind the point (zeros at the end do not count).
+_NUMBERS: Final = r"^\s*[+-]?(\d+(\.\d{{0,{digits}}}0*)?|\.\d{{0,{digits}}}0*|[a-zA-Z]+)\s*$"
+_TIMES: Final = r"^[^.]*(\.\d{{0,{digits}}}0*([^\d.][^.]*)?)?$"
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_timestamp(kind) or pa.types.is_time(kind))
 
 
 class TableOptions(dg.Config):
@@ -77,6 +83,11 @@ class Column:
     folded: bool = False
     values: tuple[str, ...] = ()
     max_length: int | None = None
+    max_bytes: int | None = None
+    fraction: int = 6  # digits of a second that a time keeps
+    form: str = ""  # what a text must be written like, e.g. uuid
+    decimals: int | None = None  # that a number read as text keeps
+    rounds: bool = False  # does the database store a value that is too fine as another one?
     comment: str = ""
     made_by: str = ""  # see `Field`
 
@@ -91,6 +102,9 @@ class Column:
             folded=self.folded,
             values=self.values,
             max_length=self.max_length,
+            max_bytes=self.max_bytes,
+            fraction=self.fraction if _is_time(self.arrow) and self.fraction < _MICROS else None,
+            form=self.form,
             label=self.comment,
             made_by=self.made_by,
         )
@@ -124,37 +138,6 @@ class Table:
                 value=name,
                 mend=did_you_mean(name, self.columns),
             ) from None
-
-
-def chosen_key(table: Table, indexes: Iterable[Sequence[str | None]]) -> tuple[str, ...]:
-    """The columns of the first of these unique indexes whose columns are never null; ConfigError without one."""
-    for names in indexes:
-        if all(name in table.columns and table.columns[name].not_null for name in names if name) and all(names):
-            return tuple(name for name in names if name)
-    raise ConfigError(
-        f"{table} has neither a primary key nor a unique index over columns that are never null",
-        field="object",
-        value=str(table),
-        mend=f"say which columns identify a row: tables={{{table.name!r}: {{'key': [...]}}}} in the connection",
-    )
-
-
-def chosen_cursor(table: Table, types: Sequence[str]) -> str | None:
-    """The configured cursor, else a usual one of these types, indexed ones first; ConfigError for a wrong type."""
-    wanted = table.options.cursor
-    if wanted is not None:
-        if wanted and table.columns[wanted].type not in types:
-            raise ConfigError(
-                f"{table}: the cursor {wanted} is a {table.columns[wanted].declared}",
-                field="cursor",
-                value=wanted,
-                mend="name a timestamp or a whole-number column that grows with every change",
-            )
-        return wanted or None
-    usual = {name: place for place, name in enumerate(CURSOR_NAMES)}
-    found = [c for c in table.columns.values() if c.name.lower() in usual and c.type in types]
-    found.sort(key=lambda c: (not c.indexed, usual[c.name.lower()]))
-    return found[0].name if found else None
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -217,28 +200,6 @@ def translate(predicate: str, table: Table, dialect: str) -> str:
         name = table.column(folded.get(column.name.lower(), column.name)).name
         column.replace(exp.Column(this=exp.to_identifier(name, quoted=True)))
     return tree.sql(dialect=dialect)
-
-
-def secrets_in(url: str, parsed: Mapping[str, object]) -> list[str]:
-    """Every text of a database URL that must not be shown, longest first.
-
-    A password with an unescaped `@`, `/` or `:` is cut into wrong places by URL parsers, so its pieces
-    count as well.
-    """
-    found = {str(value) for name, value in parsed.items() if "password" in name and value}
-    rest = url.partition("://")[2]
-    if "@" in rest:
-        login = rest.rpartition("@")[0]
-        secret = login.partition(":")[2]
-        found |= {secret, unquote(secret), *secret.replace("/", "@").replace(":", "@").split("@")}
-    return sorted((text for text in found if len(text) > 1), key=len, reverse=True)
-
-
-def hide(text: str, secrets: Sequence[str]) -> str:
-    """The text without any of these secrets."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,14 +295,31 @@ def refusals_before_sending(table: Table, op: Op, rows: pa.Table) -> dict[int, R
         column, values = table.column(name), rows[name]
         if column.not_null and values.null_count:
             mark(pc.is_null(values), name, f"{name} is empty, and {table} requires it")
+        if _is_time(values.type) and column.fraction < _MICROS:
+            mark(_finer(values, column.fraction), name, f"{name} is finer than {column.declared} keeps")
         if not pa.types.is_string(values.type) and not pa.types.is_large_string(values.type):
             continue
         if column.max_length is not None:
             mark(
-                pc.greater(pc.utf8_length(pc.utf8_rtrim(values, characters=" ")), column.max_length),
+                pc.greater(pc.utf8_length(values), column.max_length),
                 name,
                 f"{name} is longer than the {column.max_length} characters {table} allows",
             )
+        if column.max_bytes is not None:
+            mark(
+                pc.greater(pc.binary_length(values), column.max_bytes),
+                name,
+                f"{name} is longer than the {column.max_bytes} bytes {column.declared} holds",
+            )
+        exact = _exactly(column)
+        if exact is not None:
+            mark(
+                pc.invert(pc.match_substring_regex(values, exact)),
+                name,
+                f"{name} is finer than {column.declared} keeps",
+            )
+        if column.type == "bpchar":
+            mark(pc.ends_with(values, " "), name, f"{name} ends with a space, which {column.declared} does not keep")
         if column.values:
             known = pc.is_in(values, value_set=pa.array(column.values, values.type))
             mark(
@@ -350,6 +328,22 @@ def refusals_before_sending(table: Table, op: Op, rows: pa.Table) -> dict[int, R
                 f"{name} must be one of: {', '.join(column.values)}",
             )
     return found
+
+
+def _finer(values: pa.ChunkedArray, digits: int) -> pa.Array | pa.ChunkedArray:
+    """Where times have more digits of a second than these."""
+    plain = values.cast(
+        pa.timestamp("us", tz=values.type.tz) if pa.types.is_timestamp(values.type) else pa.time64("us")
+    )
+    micros, step = plain.cast(pa.int64()), 10 ** (_MICROS - digits)
+    return pc.not_equal(pc.multiply(pc.divide(micros, step), step), micros)
+
+
+def _exactly(column: Column) -> str | None:
+    """A pattern of the texts that the column stores as they are; None where it refuses the others itself."""
+    if column.decimals is not None:
+        return _NUMBERS.format(digits=column.decimals)
+    return _TIMES.format(digits=column.fraction) if _is_time(column.arrow) and column.fraction < _MICROS else None
 
 
 def zero_bytes(rows: pa.Table) -> dict[int, Refusal]:

@@ -4,8 +4,8 @@ A conversion that fails for a value gives null, and `Conversion.failed` says so:
 aside with the value, never written half. A value that has no time zone is UTC.
 
 Text, the form every text target gets: `true`/`false`; numbers without exponent and without trailing
-zeros (`12.50` -> `12.5`, `1E3` -> `1000`); dates `2024-01-31`; times in UTC with milliseconds,
-`2024-01-31T10:00:00.000Z`.
+zeros (`12.50` -> `12.5`, `1E3` -> `1000`); dates `2024-01-31`; times of the day `10:00:00`, with a
+fraction where there is one (`10:00:00.500`); times in UTC with milliseconds, `2024-01-31T10:00:00.000Z`.
 """
 
 from __future__ import annotations
@@ -112,6 +112,8 @@ def convert(value: pl.Expr, source: pl.DataType, target: pl.DataType, timezone: 
         done = value.cast(target, strict=False)
         if source == pl.String:
             done = pl.when(done.is_finite()).then(done)
+        elif source.is_float():  # a number too large for the smaller type is not infinite
+            done = pl.when(done.is_finite() | value.is_infinite() | value.is_nan()).then(done)
     elif isinstance(target, pl.Decimal):
         done = _to_decimal(value, source, target)
     elif target == pl.Boolean:
@@ -140,6 +142,8 @@ def as_text(value: pl.Expr, source: pl.DataType) -> pl.Expr:
         return utc.dt.strftime("%Y-%m-%dT%H:%M:%S.%3fZ")
     if source == pl.Date:
         return value.dt.strftime("%Y-%m-%d")
+    if source == pl.Time:
+        return value.dt.strftime("%H:%M:%S%.f")
     if isinstance(source, pl.Decimal):
         return _without_zeros(value.cast(pl.String)) if source.scale else value.cast(pl.String)
     if source.is_float():

@@ -22,11 +22,15 @@ from sync_platform.model import Field
 
 _BITS: Final[Mapping[pa.DataType, int]] = {pa.float32(): 24, pa.float64(): 53}
 _MICROS: Final = 6
+_ENDLESS: Final = 1 << 62
+_LONGEST_NUMBER: Final = 400  # characters: what is not text is written in fewer
+#: Texts of one form that another form takes and gives back as they are.
+_ALIKE: Final = {("jsonb", "json")}
 
 
 def losses(source: Field, target: Field) -> list[str]:
     """Sentences about what `target` does not keep of `source`'s values; empty when it keeps everything."""
-    found = list(_by_type(source, target))
+    found = [*_by_type(source, target), *(f"{kind} are refused" for kind in target.refuses if kind in source.odd)]
     if source.reads:
         found.append(source.reads)
     if target.keeps:
@@ -76,6 +80,10 @@ def _by_type(source: Field, target: Field) -> Iterator[str]:
             yield "numbers other than 0 and 1 are refused"
     elif pt.is_timestamp(wanted) or pt.is_date(wanted):
         yield from _into_time(source, target)
+    elif pt.is_time(wanted):
+        yield from _finer(source, target)
+    elif _is_binary(wanted) and target.max_bytes is not None and (source.max_bytes or _ENDLESS) > target.max_bytes:
+        yield f"values of more than {target.max_bytes} bytes are refused"
 
 
 def _into_text(source: Field, target: Field) -> Iterator[str]:
@@ -90,8 +98,21 @@ def _into_text(source: Field, target: Field) -> Iterator[str]:
         other = [value for value in source.values if value not in target.values]
         if not source.values or other:
             yield "only these values are taken: " + ", ".join(target.values)
-    if target.max_length is not None and (not _is_text(given) or (source.max_length or 1 << 62) > target.max_length):
+    if target.form and target.form != source.form and (source.form, target.form) not in _ALIKE:
+        yield f"texts that are not written like {target.form} are refused, others kept the way it writes them"
+    if target.max_bytes is not None and _most_bytes(source) > target.max_bytes:
+        yield f"texts of more than {target.max_bytes} bytes are refused"
+    if target.max_length is not None and (not _is_text(given) or (source.max_length or _ENDLESS) > target.max_length):
         yield f"texts longer than {target.max_length} characters are refused"
+
+
+def _most_bytes(source: Field) -> int:
+    """The bytes of the longest text that a field may hold, in UTF-8."""
+    if not _is_text(source.type):
+        return _LONGEST_NUMBER
+    if source.max_bytes is not None:
+        return source.max_bytes
+    return _ENDLESS if source.max_length is None else source.max_length * 4
 
 
 def _into_integer(given: pa.DataType, wanted: pa.DataType) -> Iterator[str]:
@@ -138,6 +159,10 @@ def _into_time(source: Field, target: Field) -> Iterator[str]:
         yield "times have no zone and are taken for UTC: name their `timezone` in the connection"
     if given.tz is not None and wanted.tz is None:
         yield "times are written in UTC, without a zone"
+    yield from _finer(source, target)
+
+
+def _finer(source: Field, target: Field) -> Iterator[str]:
     digits, kept = _digits(source), _digits(target)
     if digits > kept:
         yield f"times finer than {kept} digits of a second are refused"
@@ -162,6 +187,10 @@ def _range(kind: pa.DataType) -> tuple[int, int]:
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pt.is_string(kind) or pt.is_large_string(kind))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pt.is_binary(kind) or pt.is_large_binary(kind))
 
 
 def _words(kind: pa.DataType) -> str:

@@ -43,6 +43,7 @@ VALUES: dict[str, tuple[pa.DataType, st.SearchStrategy[Any]]] = {
     "float32": (pa.float32(), st.floats(width=32, allow_nan=False, allow_infinity=False)),
     "float64": (pa.float64(), st.floats(allow_nan=False, allow_infinity=False)),
     "text": (pa.string(), st.text(max_size=9)),
+    "time": (pa.time64("us"), st.times()),
     "date": (pa.date32(), st.dates(dt.date(1700, 1, 1), dt.date(2200, 1, 1))),
     "datetime": (pa.timestamp("us"), _TIMES),
     "timestamptz": (pa.timestamp("us", tz="UTC"), _TIMES.map(lambda t: t.replace(tzinfo=dt.UTC))),
@@ -76,6 +77,7 @@ def test_losses_are_told_of_some_pairs_and_not_of_others() -> None:
     assert ("numeric(12,4)", "numeric(12,2)") not in PAIRS
     assert ("int64", "float64") not in PAIRS
     assert ("int32", "int64") in PAIRS
+    assert ("time", "text") in PAIRS
     assert ("numeric(12,2)", "numeric(30,4)") in PAIRS
 
 

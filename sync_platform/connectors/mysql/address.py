@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from sync_platform.connectors.sql import did_you_mean, secrets_in
+from sync_platform.connectors.hiding import secrets_in
+from sync_platform.connectors.sql import did_you_mean
 from sync_platform.errors import ConfigError
 
 _SCHEMES: Final = ("mysql", "mariadb")

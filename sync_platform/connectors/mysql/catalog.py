@@ -12,8 +12,18 @@ from typing import Final
 
 import pyarrow as pa
 
+from sync_platform.connectors.choosing import chosen_cursor, chosen_key
+from sync_platform.connectors.mysql.charsets import is_unicode
 from sync_platform.connectors.mysql.session import Session, identifier, literal
-from sync_platform.connectors.sql import Column, Table, TableOptions, chosen_cursor, chosen_key, did_you_mean
+from sync_platform.connectors.sql import (
+    NOT_FINITE,
+    ODD_UUIDS,
+    ZERO_BYTES,
+    Column,
+    Table,
+    TableOptions,
+    did_you_mean,
+)
 from sync_platform.errors import ConfigError
 from sync_platform.model import Field
 
@@ -35,6 +45,14 @@ _NATIVE: Final[Mapping[str, pa.DataType]] = {
 _BYTES: Final = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector")
 _SHAPES: Final = ("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
                   "geometrycollection", "geomcollection")  # fmt: skip
+_DIGITS: Final = 38
+_REFUSED: Final[Mapping[str, tuple[str, ...]]] = {
+    "float": (NOT_FINITE,), "double": (NOT_FINITE,), "decimal": (NOT_FINITE,), "uuid": (ODD_UUIDS,),
+}  # fmt: skip
+_MOST_BYTES: Final[Mapping[str, int]] = {
+    "tinytext": 2**8 - 1, "text": 2**16 - 1, "mediumtext": 2**24 - 1,
+    "tinyblob": 2**8 - 1, "blob": 2**16 - 1, "mediumblob": 2**24 - 1,
+}  # fmt: skip
 
 #: Cursor types: instants and whole numbers.
 CURSOR_TYPES: Final = ("timestamp", "datetime", "bigint", "int", "mediumint")
@@ -68,7 +86,6 @@ SELECT TABLE_SCHEMA AS `schema`, TABLE_NAME AS name FROM information_schema.TABL
 WHERE TABLE_SCHEMA NOT IN ('information_schema', 'mysql', 'performance_schema', 'sys') AND left(TABLE_NAME, 1) <> '_'
 ORDER BY 1, 2 LIMIT 2000
 """
-_MICROS: Final = 6
 _MEMBER: Final = re.compile(r"'((?:[^']|'')*)'")
 
 
@@ -78,7 +95,6 @@ class StoredColumn(Column):
 
     charset: str | None = None
     collation: str | None = None
-    fraction: int = 6  # digits of a second that a time keeps
     length: int | None = None  # bytes of a binary column
 
     def field(self) -> Field:
@@ -99,7 +115,8 @@ class StoredColumn(Column):
         dated = self.type in ("date", "datetime", "timestamp")
         return replace(
             Column.field(self),
-            fraction=self.fraction if self.type in ("datetime", "timestamp") and self.fraction < _MICROS else None,
+            odd=(ZERO_BYTES,) if self.is_text else (),
+            refuses=_REFUSED.get(self.type, ()),
             reads="the date 0000-00-00 is read as nothing, or refused" if dated else "",
             keeps=kept,
         )
@@ -190,7 +207,7 @@ def _arrow(told: Mapping[str, str | None], meaning: Reading, options: TableOptio
         return pa.bool_() if told["precision"] == "1" else pa.uint64()
     if kind == "decimal":
         precision, scale = int(told["precision"] or 0), int(told["scale"] or 0)
-        return pa.decimal128(precision, scale) if precision <= 38 else pa.string()
+        return pa.decimal128(precision, scale) if precision <= _DIGITS else pa.string()
     if kind == "datetime" and options.timezone:
         return pa.timestamp("us", tz="UTC")
     if kind in _BYTES or kind in _SHAPES:
@@ -230,12 +247,22 @@ def _column(
         folded=unique and collation is not None and collation.endswith("_ci"),
         values=_members(declared) if kind == "enum" else (),
         max_length=length if kind in ("varchar", "char") else None,
+        max_bytes=_MOST_BYTES.get(kind) if is_unicode(told["charset"]) or not told["charset"] else None,
+        form=_form(kind, declared, told),
         comment=told["comment"] or "",
         charset=told["charset"],
         collation=collation,
         fraction=int(told["fraction"] or 0) if told["fraction"] is not None else 6,
         length=length if kind == "binary" else None,
     )
+
+
+def _form(kind: str, declared: str, told: Mapping[str, str | None]) -> str:
+    """What the texts of a column that is read as text, but holds something else, are written like."""
+    if kind == "decimal":
+        precision, scale = told["precision"], told["scale"]
+        return f"numeric({precision},{scale})" if int(precision or 0) > _DIGITS else ""
+    return declared if kind in ("time", "set", "json", "uuid", "inet4", "inet6") else ""
 
 
 def _is_expression(default: str) -> bool:

@@ -283,6 +283,7 @@ def _stream(name: str, options: TableOptions, *, key: tuple[str, ...], cursor: s
         repeat=Repeat.KEY,
         transactional=True,
         compare="links",
+        empty_is_null=False,
     )
 
 

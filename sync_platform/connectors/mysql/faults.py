@@ -13,7 +13,8 @@ from typing import Final
 
 import pymysql
 
-from sync_platform.connectors.sql import Refusal, hide
+from sync_platform.connectors.hiding import hide
+from sync_platform.connectors.sql import Refusal
 from sync_platform.errors import AccessError, AuthError, ConfigError, ContractError, SyncError, TransientError
 
 DriverError = pymysql.err.MySQLError

@@ -42,6 +42,8 @@ def sendable(table: StoredTable, column: StoredColumn, typed: pa.Array) -> pa.Ar
         return pa.array([None if value is None else value.hex() for value in typed.to_pylist()], pa.string())
     if pa.types.is_boolean(kind):
         return typed.cast(pa.int8()).cast(pa.string())
+    if pa.types.is_float32(kind):
+        return typed.cast(pa.float64()).cast(pa.string())  # the shortest text of the greatest one is beyond it
     if column.type == "year":
         return pc.utf8_lpad(typed.cast(pa.string()), 4, "0")  # '0' would be the year 2000
     if pa.types.is_timestamp(kind) and kind.tz is not None:

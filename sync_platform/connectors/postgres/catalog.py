@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import pyarrow as pa
 
+from sync_platform.connectors.choosing import chosen_cursor, chosen_key
 from sync_platform.connectors.postgres.session import Session, identifier, literal
 from sync_platform.connectors.postgres.table import PgTable, references_of, uniques_of
-from sync_platform.connectors.sql import Column, TableOptions, chosen_cursor, chosen_key, did_you_mean
+from sync_platform.connectors.sql import NOT_FINITE, ODD_UUIDS, ZERO_BYTES, Column, TableOptions, did_you_mean
 from sync_platform.errors import AuthError, ConfigError
+from sync_platform.model import Field
 
 #: Types that arrive as they are. Everything else is read as the text PostgreSQL prints for it.
 _NATIVE: Final[Mapping[str, pa.DataType]] = {
@@ -33,6 +35,10 @@ _NATIVE: Final[Mapping[str, pa.DataType]] = {
     "timestamptz": pa.timestamp("us", tz="UTC"),
     "bytea": pa.binary(),
 }
+#: Types that hold texts of any kind.
+_TEXTS: Final = ("text", "varchar", "bpchar", "citext", "name", "char")
+_MOST_BYTES: Final = {"name": 63, "char": 1}
+_MICROS: Final = 6
 
 #: Cursor types: instants and whole numbers.
 CURSOR_TYPES: Final = ("timestamptz", "timestamp", "int8", "int4")
@@ -143,14 +149,67 @@ def _unknown(session: Session, stream: str, schema: str) -> ConfigError:
     )
 
 
-def _column(told: Mapping[str, Any], options: TableOptions, unique: bool, indexed: bool) -> Column:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerColumn(Column):
+    """A column with what only PostgreSQL says about it."""
+
+    typmod: int = -1  # what the type's own parentheses hold; -1: nothing
+
+    def field(self) -> Field:
+        """The column as the platform's field, with what PostgreSQL does to odd values."""
+        texts = pa.types.is_string(self.arrow)
+        return replace(
+            Column.field(self),
+            reads=_reads(self),
+            keeps=_keeps(self),
+            odd=_odd(self),
+            refuses=(ZERO_BYTES,) if texts else (),
+        )
+
+
+def _reads(column: ServerColumn) -> str:
+    """What becomes of values that the type in which the column is read does not have."""
+    kind, arrow = column.type, column.arrow
+    if pa.types.is_decimal(arrow):
+        return "NaN stops the read; `as_text` keeps it"
+    if pa.types.is_time(arrow):
+        return "the time 24:00 stops the read; `as_text` keeps it"
+    if pa.types.is_date(arrow) or pa.types.is_timestamp(arrow):
+        return (
+            "infinity and -infinity are read as the last moment of the year 9999 and the first of the year 1, and what "
+            "is outside these years stops the read; `as_text` keeps both"
+        )
+    return "amounts are read the way `lc_monetary` writes them, which must be the same at both ends" * (kind == "money")
+
+
+def _odd(column: ServerColumn) -> tuple[str, ...]:
+    if pa.types.is_floating(column.arrow) or (column.type == "numeric" and pa.types.is_string(column.arrow)):
+        return (NOT_FINITE,)
+    return (ODD_UUIDS,) if column.type == "uuid" else ()
+
+
+def _keeps(column: ServerColumn) -> str:
+    if column.type == "bpchar":
+        return "texts with spaces at the end are refused"
+    if column.form and column.typmod >= 0 and column.decimals is None and column.type not in ("bit", "varbit"):
+        return f"values finer or longer than {column.declared} may be rounded by the database"
+    return ""
+
+
+def _form(kind: str, told: Mapping[str, Any]) -> str:
+    """What the texts of a column that is read as text, but holds something else, are written like."""
+    if kind in _TEXTS or told["values"]:
+        return ""
+    return str(told["declared"] if told["typmod"] >= 0 else told["cast"])
+
+
+def _column(told: Mapping[str, Any], options: TableOptions, unique: bool, indexed: bool) -> ServerColumn:
     name, kind, typmod = told["name"], told["type"], told["typmod"]
     quoted = identifier(name)
-    arrow, expression = _NATIVE.get(kind, pa.string()), quoted
-    if name in options.as_text or (kind not in _NATIVE and kind != "numeric"):
+    arrow = _decimal(typmod) if kind == "numeric" else _NATIVE.get(kind, pa.string())
+    expression = quoted
+    if name in options.as_text or (pa.types.is_string(arrow) and kind not in _NATIVE):
         arrow, expression = pa.string(), f"{quoted}::text"
-    elif kind == "numeric":
-        arrow, expression = _decimal(typmod), quoted
     elif kind == "timestamp" and options.timezone:
         arrow, expression = pa.timestamp("us", tz="UTC"), f"({quoted} AT TIME ZONE {literal(options.timezone)})"
     default = told["default"]
@@ -158,7 +217,7 @@ def _column(told: Mapping[str, Any], options: TableOptions, unique: bool, indexe
         default = f"nextval({literal(told['sequence'])}::regclass)"
     elif told["generated"]:
         default = None
-    return Column(
+    return ServerColumn(
         name=name,
         type=kind,
         declared=told["declared"],
@@ -173,6 +232,12 @@ def _column(told: Mapping[str, Any], options: TableOptions, unique: bool, indexe
         folded=kind == "citext",
         values=tuple(told["values"] or ()),
         max_length=typmod - 4 if kind in ("varchar", "bpchar") and typmod > 4 else None,
+        max_bytes=_MOST_BYTES.get(kind),
+        fraction=typmod if kind in ("time", "timestamp", "timestamptz") and typmod >= 0 else _MICROS,
+        form=_form(kind, told) if pa.types.is_string(arrow) else "",
+        decimals=_decimals(typmod) if kind == "numeric" and pa.types.is_string(arrow) else None,
+        rounds=typmod >= 0 and kind not in (*_TEXTS, "bit", "varbit") and not pa.types.is_decimal(arrow),
+        typmod=typmod,
         comment=told["comment"] or "",
         made_by=_made_by(told),
     )
@@ -194,8 +259,20 @@ def _decimal(typmod: int) -> pa.DataType:
     """The Arrow type of a numeric: decimal where precision and scale are declared and fit, else text."""
     if typmod < 4:
         return pa.string()
-    precision, scale = ((typmod - 4) >> 16) & 0xFFFF, (typmod - 4) & 0x7FF
-    return pa.decimal128(precision, scale) if precision <= 38 and scale <= precision else pa.string()
+    precision, scale = _digits(typmod)
+    return pa.decimal128(precision, scale) if precision <= 38 and 0 <= scale <= precision else pa.string()
+
+
+def _decimals(typmod: int) -> int | None:
+    """The decimals that a numeric keeps, where that is said; None also where it keeps not even whole numbers."""
+    scale = _digits(typmod)[1] if typmod >= 4 else -1
+    return scale if scale >= 0 else None
+
+
+def _digits(typmod: int) -> tuple[int, int]:
+    """Precision and scale; the scale may be below zero."""
+    scale = (typmod - 4) & 0x7FF
+    return ((typmod - 4) >> 16) & 0xFFFF, scale - 2048 if scale >= 1024 else scale
 
 
 def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOptions) -> PgTable:

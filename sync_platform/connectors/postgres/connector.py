@@ -25,7 +25,7 @@ from sync_platform.connectors.postgres.session import Server, identifier, litera
 from sync_platform.connectors.postgres.storing import text_of
 from sync_platform.connectors.postgres.table import PgTable, uniqueness
 from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_whole_part
-from sync_platform.connectors.sql import Table, TableOptions, translate
+from sync_platform.connectors.sql import Table, TableOptions, refusals_before_sending, translate
 from sync_platform.connectors.uniqueness import Uniqueness
 from sync_platform.crash import crash_point
 from sync_platform.errors import ConfigError
@@ -101,6 +101,7 @@ class Postgres(Connector):
                     "DateStyle": "ISO, YMD",
                     "IntervalStyle": "iso_8601",
                     "bytea_output": "hex",
+                    "extra_float_digits": "1",
                     "statement_timeout": str(int(self.statement_timeout_seconds * 1000)),
                     "lock_timeout": str(int(self.lock_timeout_seconds * 1000)),
                 }
@@ -230,12 +231,19 @@ class Postgres(Connector):
         return [_outcome(change, found[i]) for i, change in enumerate(changes)]
 
     def _updated(self, table: Table, changes: Sequence[Change]) -> list[Outcome] | None:
-        """The outcomes of a few updates of the same fields that go well; None: none of them was made."""
+        """The outcomes of a few updates of the same fields that go well; None: none of them was made.
+
+        Columns that might store something else than they are given are left to the longer way, which refuses that.
+        """
         names = sorted(changes[0].fields)
-        if not names or any(not c.target_id or c.fields.keys() != changes[0].fields.keys() for c in changes):
+        if not names or any(table.column(name).rounds for name in names):
+            return None
+        if any(not c.target_id or c.fields.keys() != changes[0].fields.keys() for c in changes):
             return None
         refuse_whole_part(table, Op.UPDATE, names)
         texts = _texts(table, names, changes)
+        if refusals_before_sending(table, Op.UPDATE, texts):
+            return None
         values = zip(*(texts[name].to_pylist() for name in names), strict=True)
         rows = list(zip(texts["_target_id"].to_pylist(), values, strict=True))
         done = self._few.update(table, names, rows) if self.server() and self._few is not None else None
@@ -332,6 +340,7 @@ def _stream(name: str, options: TableOptions, *, key: tuple[str, ...], cursor: s
         repeat=Repeat.KEY,
         transactional=True,
         compare="links",
+        empty_is_null=False,
     )
 
 

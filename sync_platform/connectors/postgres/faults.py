@@ -9,7 +9,8 @@ from typing import Final
 
 from adbc_driver_manager import Error as DriverError
 
-from sync_platform.connectors.sql import Refusal, hide
+from sync_platform.connectors.hiding import hide
+from sync_platform.connectors.sql import Refusal
 from sync_platform.errors import AccessError, AuthError, ConfigError, ContractError, SyncError, TransientError
 
 #: Classes and codes that say the row is wrong, not the statement or the server.

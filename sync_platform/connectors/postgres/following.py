@@ -20,13 +20,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from sync_platform.connectors.capture import Behind, PositionLostError, Told
+from sync_platform.connectors.hiding import hide
 from sync_platform.connectors.postgres import replication
 from sync_platform.connectors.postgres.changes import Changes
 from sync_platform.connectors.postgres.faults import refused_login
 from sync_platform.connectors.postgres.log_stream import OBJECT_IN_USE, UNDEFINED_OBJECT, LogStream, LogStreamError
 from sync_platform.connectors.postgres.replication import Followed, Kept, lsn, lsn_text
 from sync_platform.connectors.postgres.session import Server, Session, identifier, literal
-from sync_platform.connectors.sql import Table, hide
+from sync_platform.connectors.sql import Table
 from sync_platform.errors import SyncError, TransientError
 from sync_platform.model import Event
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import pyarrow as pa
@@ -27,15 +27,37 @@ from sync_platform.connectors.sql import Column, Table, key_parts, translate
 from sync_platform.errors import ContractError, RecordError
 from sync_platform.model import Page, Position
 
-#: What the driver makes of PostgreSQL's infinite dates and times: sums that ran over. Each is read as
-#: the last or first day a calendar has.
-_INFINITE_TIMES: Final = {
-    -9222425352054775809: dt.datetime(9999, 12, 31, 23, 59, 59, 999999),
-    -9222425352054775808: dt.datetime(1, 1, 1),
-}
-_INFINITE_DAYS: Final = {-2147472692: dt.date(9999, 12, 31), -2147472691: dt.date(1, 1, 1)}
-_EARLIEST_MICROSECOND: Final = -(10**18)
-_EARLIEST_DAY: Final = -(10**7)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Calendar:
+    """What our calendars have of a kind of time, in its own units since 1970 (or midnight).
+
+    `ever` and `never` are what the driver makes of `infinity` and `-infinity`: sums that ran over.
+    """
+
+    name: str
+    first: int
+    last: int
+    ever: int | None = None
+    never: int | None = None
+
+    def holds(self, raw: pa.Array) -> bool:
+        """Whether no value lies outside."""
+        ends = pc.min_max(raw).as_py()
+        return ends["min"] is None or (self.first <= ends["min"] and ends["max"] <= self.last)
+
+
+_DAY: Final = 86_400_000_000
+_FIRST: Final = (dt.date(1, 1, 1) - dt.date(1970, 1, 1)).days
+_LAST: Final = (dt.date(9999, 12, 31) - dt.date(1970, 1, 1)).days
+_MOMENTS: Final = _Calendar(
+    name="the years 1 to 9999", first=_FIRST * _DAY, last=(_LAST + 1) * _DAY - 1,
+    ever=-9222425352054775809, never=-9222425352054775808,
+)  # fmt: skip
+_DAYS: Final = _Calendar(
+    name="the years 1 to 9999", first=_FIRST, last=_LAST, ever=-2147472692, never=-2147472691
+)  # fmt: skip
+_CLOCK: Final = _Calendar(name="00:00 to 23:59:59.999999", first=0, last=_DAY - 1)
 
 #: Pages that may wait in memory while those before them are staged.
 _AHEAD: Final = 8
@@ -163,21 +185,26 @@ def conform(table: Table, columns: Sequence[Column], rows: pa.RecordBatch | pa.T
 
 
 def _finite(values: pa.Array) -> pa.Array:
-    """Times and dates with PostgreSQL's infinities moved to the ends of the calendar."""
+    """Times and dates with PostgreSQL's infinities moved to the ends of the calendar.
+
+    Raises ArrowInvalid for what no calendar of ours has: other times outside the years 1 to 9999, and 24:00.
+    """
     kind = values.type
     if pa.types.is_timestamp(kind):
-        raw, limit = values.cast(pa.int64()), _EARLIEST_MICROSECOND
-        ends = {mark: pa.scalar(day, pa.timestamp("us")).cast(pa.int64()) for mark, day in _INFINITE_TIMES.items()}
+        raw, calendar = values.cast(pa.int64()), _MOMENTS
     elif pa.types.is_date32(kind):
-        raw, limit = values.cast(pa.int32()), _EARLIEST_DAY
-        ends = {mark: pa.scalar(day, pa.date32()).cast(pa.int32()) for mark, day in _INFINITE_DAYS.items()}
+        raw, calendar = values.cast(pa.int32()), _DAYS
+    elif pa.types.is_time(kind):
+        raw, calendar = values.cast(pa.int64()), _CLOCK
     else:
         return values
-    lowest = pc.min(raw).as_py()
-    if lowest is None or lowest >= limit:
+    if calendar.holds(raw):
         return values
-    for mark, end in ends.items():
-        raw = pc.if_else(pc.equal(raw, pa.scalar(mark, raw.type)), end, raw)
+    for mark, end in ((calendar.ever, calendar.last), (calendar.never, calendar.first)):
+        if mark is not None:
+            raw = pc.if_else(pc.equal(raw, pa.scalar(mark, raw.type)), pa.scalar(end, raw.type), raw)
+    if not calendar.holds(raw):
+        raise pa.ArrowInvalid(f"one lies outside {calendar.name}")
     return raw.cast(kind)
 
 

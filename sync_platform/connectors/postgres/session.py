@@ -18,8 +18,8 @@ from adbc_driver_postgresql import StatementOptions
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from sync_platform.connectors.connector import Traffic
+from sync_platform.connectors.hiding import secrets_in
 from sync_platform.connectors.postgres.faults import connection_lost, refused_login, translated
-from sync_platform.connectors.sql import secrets_in
 from sync_platform.errors import ConfigError, UnknownOutcome
 
 #: A pooled connection unused for longer is asked for a sign of life first.

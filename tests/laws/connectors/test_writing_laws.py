@@ -84,15 +84,20 @@ def test_a_created_record_is_found_by_its_natural_key_once_the_look_up_may_see_i
             met.case(len(found))
 
 
-def test_clearing_a_field_is_not_the_same_as_leaving_it_out(subject: Subject, side: Any) -> None:
-    connector, stream, example, text = ready(subject, side)
-    optional = [
+def optional_texts(connector: Connector, stream: Stream, example: dict[str, Any]) -> list[str]:
+    """Text fields of an existing record that may be empty."""
+    return [
         name
         for name, field in fields_of(connector, stream.name).items()
         if isinstance(example.get(name), str)
         and not (field.readonly or field.required or field.unique or field.values or name in stream.natural_keys)
         and name not in stream.key
     ]
+
+
+def test_clearing_a_field_is_not_the_same_as_leaving_it_out(subject: Subject, side: Any) -> None:
+    connector, stream, example, text = ready(subject, side)
+    optional = optional_texts(connector, stream, example)
     with law("null clears, absent leaves", str(subject)) as met:
         for name in optional[:8]:  # some of them the system fills again by itself (an owner, a default)
             record = {**new_record(connector, stream, example), name: str(example[name])}
@@ -172,3 +177,15 @@ def test_a_bulk_part_is_delivered_once(subject: Subject, side: Any) -> None:
         assert first["_target_id"].to_pylist() == again["_target_id"].to_pylist()
         assert len(side.truth(subject.stream)) == 31
         met.case(30)
+
+
+def test_empty_text_is_nothing_exactly_where_the_stream_says_so(subject: Subject, side: Any) -> None:
+    connector, stream, example, text = ready(subject, side)
+    with law("'' is null only where it is said", str(subject)) as met:
+        for name in dict.fromkeys([text, *optional_texts(connector, stream, example)[:8]]):
+            (made,) = written(connector, stream, changes(Op.CREATE, [new_record(connector, stream, example)], [None]))
+            (done,) = written(connector, stream, changes(Op.UPDATE, [{name: ""}], [made.target_id]))
+            if done.status is Status.APPLIED:
+                (row,) = connector.get(stream.name, [made.target_id or ""], [name]).to_pylist()
+                assert (row[name] == "") is not stream.empty_is_null, name
+                met.case()

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sync_platform.connectors.capture import Behind, PositionLostError, Told
+from sync_platform.connectors.hiding import hide
 from sync_platform.connectors.mysql.binlog import events as log
 from sync_platform.connectors.mysql.binlog.keys import KeyReader
 from sync_platform.connectors.mysql.binlog.position import MariaSeen, MySQLSeen, Seen
@@ -27,7 +28,6 @@ from sync_platform.connectors.mysql.binlog.wire import Dump
 from sync_platform.connectors.mysql.catalog import StoredTable
 from sync_platform.connectors.mysql.faults import DriverError, code_of, is_denied, translated, words_of
 from sync_platform.connectors.mysql.session import Server
-from sync_platform.connectors.sql import hide
 from sync_platform.errors import AccessError, AuthError, ConfigError, ContractError, SyncError, TransientError
 
 #: Changes that are told at once, about, and seconds in which a server answers that it has the position.
