@@ -198,14 +198,22 @@ def sql(
 
 @app.command()
 def demo(
-    leads: Annotated[int, typer.Option(envvar="LEADS", help="Valid, distinct leads changed since yesterday.")],
-    missing_email: Annotated[int, typer.Option(envvar="MISSING_EMAIL", help="Of these, how many lack an e-mail.")],
-    duplicates: Annotated[int, typer.Option(envvar="DUPLICATES", help="Duplicates on top.")],
+    leads: Annotated[int, typer.Option(envvar="LEADS", help="Valid, distinct leads changed since yesterday.")] = 247,
+    missing_email: Annotated[int, typer.Option(envvar="MISSING_EMAIL", help="Of these, how many lack an e-mail.")] = 2,
+    duplicates: Annotated[int, typer.Option(envvar="DUPLICATES", help="Duplicates on top.")] = 12,
+    template: Annotated[
+        str, typer.Option("--template", metavar="NAME", help="Try a template (`new` lists them) instead.")
+    ] = "",
     project: ProjectDir = None,
     json: Json = False,
 ) -> None:
-    """Run the main job against the sandbox, twice, and compare the report with the target."""
+    """Run the main job, or a template, against local systems, twice, and compare the report with what was done."""
     with answering(json) as output:
+        if template:
+            from sync_platform.commands.template_demo import run_template_demo
+
+            run_template_demo(output, template)
+            return
         from sync_platform.commands.demo import run_demo
 
         run_demo(output, project_of(project), leads=leads, missing_email=missing_email, duplicates=duplicates)
@@ -225,16 +233,28 @@ def init(
 
 @app.command()
 def new(
-    from_json: Annotated[Path, typer.Option("--from-json", help="A file with source, target, data_mapping, …")],
+    from_json: Annotated[
+        Path | None, typer.Option("--from-json", help="A file with source, target, data_mapping, …")
+    ] = None,
+    template: Annotated[str, typer.Option("--template", metavar="NAME", help="Write a ready sync.")] = "",
     project: ProjectDir = None,
     json: Json = False,
 ) -> None:
-    """Turn a JSON configuration into a checked sync, saying what was assumed."""
+    """List the templates; write one into the project; or turn a JSON configuration into a checked sync."""
     with answering(json) as output:
-        from sync_platform.commands.new_sync import from_json_file, show_new
+        from sync_platform.commands import new_sync, templates
 
-        made = from_json_file(project_of(project), from_json)
-        output.show(made, lambda: show_new(made))
+        if from_json is not None and template:
+            raise ConfigError("--from-json and --template are two ways", field="template", mend="use one of them")
+        if from_json is not None:
+            made = new_sync.from_json_file(project_of(project), from_json)
+            output.show(made, lambda: new_sync.show_new(made))
+        elif template:
+            made = templates.from_template(project_of(project), template)
+            output.show(made, lambda: templates.show_written(made))
+        else:
+            listed = [one.to_json() for one in templates.templates().values()]
+            output.show({"templates": listed}, lambda: templates.show_templates(listed))
 
 
 def main() -> None:

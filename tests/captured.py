@@ -57,15 +57,86 @@ SHOP = "6f9619ff-8b86-d011-b42d-00cf4fc964ff"
 
 
 @dataclass
-class Captured:
-    """One installation; `shop` is a server of its own, so that it can be restarted."""
+class Running:
+    """One installation and the processes that a user starts in it."""
 
     world: World
-    server: PrivateServer
-    shop: str
-    ledger: str
     logs: Path
     _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Rows of the state."""
+        with psycopg.connect(self.world.database_url) as state:
+            return state.execute(query.encode(), parameters).fetchall()
+
+    def start(self, *command: str, **more: str) -> subprocess.Popen[bytes]:
+        """Starts a command of ours; its output goes to a file."""
+        self.logs.mkdir(parents=True, exist_ok=True)
+        with (self.logs / f"{command[0]}.log").open("ab") as out:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "sync_platform.cli", *command],
+                env=self.world.environment(**more), cwd=self.world.project, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=out, start_new_session=True,
+            )  # fmt: skip
+        self._running.append(process)
+        return process
+
+    def capture(self, *, follows: int = 1, **more: str) -> subprocess.Popen[bytes]:
+        """Starts a capture process and waits until it follows so many connections, or ended."""
+        log = self.logs / "capture.log"
+
+        def times() -> int:
+            return log.read_text(errors="replace").count(": following ") if log.exists() else 0
+
+        before = times()
+        process = self.start("capture", **more)
+        self.until(lambda: times() >= before + follows or process.poll() is not None, "it follows")
+        return process
+
+    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
+        """Waits for a condition."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"{what}: not in {seconds} s\n{self.told()}"
+            time.sleep(0.05)
+
+    def waiting(self) -> int:
+        """How many events are not delivered."""
+        return int(self.rows("SELECT count(*) FROM sync.queue WHERE state = 'waiting'")[0][0])
+
+    def owes(self) -> list[tuple[Any, ...]]:
+        """The streams that owe a full compare, and why."""
+        return self.rows("SELECT stream, reason FROM sync.owed_reads ORDER BY 1")
+
+    def told(self) -> str:
+        """The ends of the logs."""
+        return "\n".join(f"== {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in self.logs.glob("*"))
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """kill -9."""
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def stop(self, *processes: subprocess.Popen[bytes]) -> None:
+        """Ends processes (all by default) as an operator does."""
+        ending = [one for one in (processes or self._running) if one.poll() is None]
+        for process in ending:
+            process.terminate()
+        for process in ending:
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.kill(process)
+
+
+@dataclass
+class Captured(Running):
+    """An installation whose `shop` is on a server of its own, so that it can be restarted."""
+
+    server: PrivateServer = field(kw_only=True)
+    shop: str = field(kw_only=True)
+    ledger: str = field(kw_only=True)
 
     def prepare(self, rows: int = 0, files: Mapping[str, str] | None = None) -> None:
         """The project, and orders numbered from 1."""
@@ -94,59 +165,15 @@ class Captured:
         with psycopg.connect(self.ledger) as db:
             return db.execute("SELECT shop, number, total, note FROM bills ORDER BY 1, 2").fetchall()
 
-    def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Rows of the state."""
-        with psycopg.connect(self.world.database_url) as state:
-            return state.execute(query.encode(), parameters).fetchall()
-
-    def start(self, *command: str, **more: str) -> subprocess.Popen[bytes]:
-        """Starts a command of ours; its output goes to a file."""
-        self.logs.mkdir(parents=True, exist_ok=True)
-        with (self.logs / f"{command[0]}.log").open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sync_platform.cli", *command],
-                env=self.world.environment(**more), cwd=self.world.project, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=out, start_new_session=True,
-            )  # fmt: skip
-        self._running.append(process)
-        return process
-
-    def capture(self, **more: str) -> subprocess.Popen[bytes]:
-        """Starts a capture process and waits until it follows, or ended."""
-        log = self.logs / "capture.log"
-
-        def times() -> int:
-            return log.read_text(errors="replace").count(": following ") if log.exists() else 0
-
-        before = times()
-        process = self.start("capture", **more)
-        self.until(lambda: times() > before or process.poll() is not None, "it follows")
-        return process
-
     def run(self) -> Answer:
         """One run of the sync, which pays what its stream owes."""
         done = self.world.run(SYNC)
         assert done.code == 0, done.out[-2000:] + done.err[-3000:]
         return done
 
-    def until(self, condition: Callable[[], bool], what: str, seconds: float = 60) -> None:
-        """Waits for a condition."""
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < deadline, f"{what}: not in {seconds} s\n{self.told()}"
-            time.sleep(0.05)
-
     def agreed(self, seconds: float = 60) -> None:
         """Waits until the ledger holds what the shop has, and nothing waits."""
         self.until(lambda: self.orders() == self.bills() and not self.waiting(), "the ledger agrees", seconds)
-
-    def waiting(self) -> int:
-        """How many events are not delivered."""
-        return int(self.rows("SELECT count(*) FROM sync.queue WHERE state = 'waiting'")[0][0])
-
-    def owes(self) -> list[tuple[Any, ...]]:
-        """The streams that owe a full compare, and why."""
-        return self.rows("SELECT stream, reason FROM sync.owed_reads ORDER BY 1")
 
     def slots(self) -> list[tuple[Any, ...]]:
         """The replication slots of the shop's server in this database."""
@@ -154,27 +181,6 @@ class Captured:
             return db.execute(
                 "SELECT slot_name, active FROM pg_replication_slots WHERE database = %s", (self.shop.rsplit("/", 1)[1],)
             ).fetchall()
-
-    def told(self) -> str:
-        """The ends of the logs."""
-        return "\n".join(f"== {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in self.logs.glob("*"))
-
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """kill -9."""
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-    def stop(self, *processes: subprocess.Popen[bytes]) -> None:
-        """Ends processes (all by default) as an operator does."""
-        ending = [one for one in (processes or self._running) if one.poll() is None]
-        for process in ending:
-            process.terminate()
-        for process in ending:
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.kill(process)
 
 
 @contextmanager
@@ -184,7 +190,7 @@ def captured(world: World, server: PrivateServer, logs: Path) -> Iterator[Captur
     state = world.database_url.rsplit("/", 1)[0]
     with psycopg.connect(world.database_url, autocommit=True) as admin:
         admin.execute(f"CREATE DATABASE {ledger}".encode())
-    made = Captured(world, server, server.create(shop), f"{state}/{ledger}", logs)
+    made = Captured(world, logs, server=server, shop=server.create(shop), ledger=f"{state}/{ledger}")
     try:
         yield made
     finally:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from sync_platform.commands.checking_capture import check_capture
+from sync_platform.commands.checking_capture import check_capture, deletion_notes
 from sync_platform.commands.checking_target import refuse_unfit_match, target_notes
 from sync_platform.commands.checking_two_way import check_two_way, two_way_notes
 from sync_platform.errors import ConfigError
@@ -45,11 +45,8 @@ def check_project(project: Project) -> Found:
                 problems += _check_sync(session, declared)
             if not problems:
                 problems += check_two_way(session, list(syncs.values()))
-                lost = (
-                    [note for one in syncs.values() for note in (*_losses(session, one), *target_notes(session, one))]
-                    if not problems
-                    else []
-                )
+                parts = (deletion_notes, _losses, target_notes) if not problems else ()
+                lost = [note for one in syncs.values() for part in parts for note in part(session, one)]
                 two_way = (
                     [note for one in syncs.values() for note in two_way_notes(session, one)] if not problems else []
                 )

@@ -42,6 +42,28 @@ def check_capture(session: Session, declared: DeclaredSync) -> Iterator[dict[str
             }
 
 
+def deletion_notes(session: Session, declared: DeclaredSync) -> Iterator[str]:
+    """Where a sync acts on deletions that its reads cannot see: rows that are read by a cursor leave no trace."""
+    from sync_platform.model import Deletes
+
+    spec = declared.spec
+    ends = []
+    if spec.two_way is None:
+        ends = [spec.source] if spec.mode == "mirror" else []
+    else:
+        rules = ((spec.source, spec.two_way.deleted_at_source), (spec.target, spec.two_way.deleted_at_target))
+        ends = [end for end, rule in rules if rule != "ignore"]
+    for end in ends:
+        connector = session.connector(end.connection)
+        stream = connector.stream(end.object)
+        followed = spec.frequency == "realtime" and captures(connector)
+        if stream.deletes is Deletes.ABSENCE and stream.cursor is not None and not followed:
+            yield (
+                f"{spec.name}: deletions at {end} are not seen, its rows are read by {stream.cursor.field}; follow its "
+                "log (capture=True, frequency: realtime), name a tombstone column, or read it whole (cursor: '')"
+            )
+
+
 def capture_looks(project: Project) -> list[Look]:
     """One look for every connection that is followed, is to be, or was."""
     from sync_platform.ledger.captures import standings

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ def run_demo(output: Output, project: Project, *, leads: int, missing_email: int
     from sync_platform.sandbox.server import SandboxProcess, env_lines
 
     home = Home.current().root / "demo"
-    _fresh(home)
+    fresh(home)
     output.say(f"demo: state in {home}")
     try:
         with SandboxProcess() as sandbox:
@@ -37,10 +38,10 @@ def run_demo(output: Output, project: Project, *, leads: int, missing_email: int
             options: dict[str, Any] = {"missing": {"Email": missing_email}, "duplicates": duplicates}
             control.post("seed", {"system": "salesforce", "stream": "Lead", "count": leads, "options": options})
             output.say("demo: first run ...")
-            first = _run(environment)
+            first = run_once(environment, SYNC)
             mark = _last_seq(control)
             output.say("demo: second run ...")
-            second = _run(environment)
+            second = run_once(environment, SYNC)
             disagreements = _compare(control, first, second, mark, leads, missing_email, duplicates)
             violations = control.get("violations")["violations"]
         document = {"first": first, "second": second, "disagreements": disagreements, "violations": violations}
@@ -50,10 +51,11 @@ def run_demo(output: Output, project: Project, *, leads: int, missing_email: int
                 "the demo's report and the target disagree: " + "; ".join(map(str, disagreements + violations))
             )
     finally:
-        _stop_state(home)
+        stop_state(home)
 
 
-def _fresh(home: Path) -> None:
+def fresh(home: Path) -> None:
+    """Deletes what an earlier demo left in a home."""
     from sync_platform.state import server
 
     if home.exists():
@@ -61,17 +63,18 @@ def _fresh(home: Path) -> None:
     shutil.rmtree(home, ignore_errors=True)
 
 
-def _stop_state(home: Path) -> None:
+def stop_state(home: Path) -> None:
+    """Stops a demo's state."""
     from sync_platform.state import server
 
     if home.exists():
         server.stop(Home(home))
 
 
-def _run(environment: dict[str, str]) -> dict[str, Any]:
-    """One `sync-platform run --json`; 0 and 1 are both finished runs."""
-    command = [sys.executable, "-m", "sync_platform.cli", "run", SYNC, "--json"]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=False)
+def run_once(environment: Mapping[str, str], sync: str) -> dict[str, Any]:
+    """The report of one `sync-platform run --json`; 0 and 1 are both finished runs."""
+    command = [sys.executable, "-m", "sync_platform.cli", "run", sync, "--json"]
+    done = subprocess.run(command, env=dict(environment), stdout=subprocess.PIPE, check=False)
     try:
         answer = json.loads(done.stdout)
     except ValueError:

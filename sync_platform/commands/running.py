@@ -55,14 +55,16 @@ def execute(
     """Runs the sync's job, or some of its steps ("desired", "plan", "delivered"; the staging comes first)."""
     _keep_memory()
     import sqlalchemy.exc
+    from dagster_postgres.utils import DagsterPostgresException
 
     project.sync(sync)
     try:
         return _execute(project, sync, steps, tags)
-    except sqlalchemy.exc.OperationalError as error:
+    except (sqlalchemy.exc.OperationalError, DagsterPostgresException) as error:
+        reason = getattr(error, "orig", None) or error.__cause__ or error  # Dagster says only that it gave up
         raise AccessError(
-            f"the state's PostgreSQL cannot be used: {str(error.orig).strip()}",
-            mend="start it (`sync-platform up`), or check SYNC_DATABASE_URL",
+            f"the state's PostgreSQL cannot be used: {str(getattr(reason, 'orig', reason)).strip()}",
+            mend="start it (`sync-platform up`), free space where it lies, or check SYNC_DATABASE_URL",
         ) from error
 
 

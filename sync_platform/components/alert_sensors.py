@@ -16,6 +16,7 @@ import dagster as dg
 from dagster._core.storage.dagster_run import JobBucket, RunRecord
 
 from sync_platform.components.alerts import OK, Case, Message, tell
+from sync_platform.components.capture_alerts import capture_cases
 from sync_platform.components.checked import age_of_source
 from sync_platform.components.draining import drain_job_name
 from sync_platform.components.frequency import longest_gap, next_tick
@@ -38,7 +39,9 @@ def alert_sensors() -> list[dg.SensorDefinition]:
     return [
         _sensor("alert_run_failures", _failed_runs, "Tells when the runs of a sync begin or cease to fail.", 15),
         _sensor("alert_freshness", _stale, "Tells when a source was not read for too long, and when it was again.", 30),
-        _sensor("alert_waiting", _waiting, "Tells about dead letters and systems that do not answer.", 30),
+        _sensor(
+            "alert_waiting", _waiting, "Tells about dead letters, systems that do not answer and followed logs.", 30
+        ),
     ]
 
 
@@ -218,6 +221,7 @@ def _waiting(context: dg.SensorEvaluationContext, database: Database, specs: lis
             recipients=tuple(entry for spec in users for entry in spec.errors.alert),
             message=partial(_circuit_message, name, away.get(name), [spec.name for spec in users]),
         )
+    yield from capture_cases(database, specs)
 
 
 def _letters_message(sync: str, count: int, reason: str) -> Message:

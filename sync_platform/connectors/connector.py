@@ -30,6 +30,7 @@ class Connector(dg.ConfigurableResource):  # type: ignore[type-arg]
     streams: ClassVar[Mapping[str, Stream]]
     #: Whether an event of this vendor tells the new values of text fields just as `get` would answer them.
     events_carry_values: ClassVar[bool] = False
+    tells_every_field: ClassVar[bool] = False  # what `discover` does not name is gone, not hidden from this account
     proof: ClassVar[Proof] = Proof.NONE
 
     _shared: Shared | None = PrivateAttr(default=None)

@@ -85,11 +85,22 @@ def _needs(session: Session, spec: SyncSpec, source: pa.Schema) -> frozenset[str
 def refuse_wrong(session: Session, spec: SyncSpec, mapping: CompiledMapping, staged: pa.Schema) -> None:
     """ConfigError for a mapping that cannot be meant: otherwise a misspelt field would pass for an absent one.
 
-    A field that was staged once, or that the source knows, is right, whether or not this read had it.
+    A field that was staged once, or that the source knows, is right, whether or not this read had it; but where a
+    source tells every field it has, one that it has no longer is wrong: its last values would be kept for ever.
     """
-    if not mapping.check(staged):
+    source = session.connector(spec.source.connection)
+    wrong = mapping.check(staged)
+    if not wrong and not source.tells_every_field:
         return
-    known = session.connector(spec.source.connection).discover(spec.source.object)
+    known = source.discover(spec.source.object)
+    if source.tells_every_field:
+        names = {name.casefold() for name in known.names}
+        staged, everything = pa.schema([one for one in staged if one.name.casefold() in names]), staged
+        for name in sorted(Judge.of(spec, everything).fields - set(staged.names)):
+            raise ConfigError(
+                f"{spec.source} has no field {name} any more, which the filter or the dedupe key reads",
+                field=name, mend="write it without that field",
+            )  # fmt: skip
     problems = mapping.check(pa.schema([*staged, *[one for one in known if one.name not in staged.names]]))
     if not problems:
         return

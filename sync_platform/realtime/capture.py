@@ -14,8 +14,9 @@ import threading
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from sync_platform.connectors.capture import Captures, Feed, PositionLostError, Told, captures
@@ -40,6 +41,8 @@ BEAT_SECONDS: Final = 5.0
 NEXT_SECONDS: Final = 1.0
 #: A feed that told nothing wrong for so long: the next trouble begins with a short pause again.
 CALM_SECONDS: Final = 10.0
+#: Events that are stored by one statement: a transaction may have had millions.
+AT_ONCE: Final = 5_000
 FOLLOWED: Final = "it is followed from now on, and what happened before must be compared"
 
 
@@ -176,17 +179,21 @@ class Follower:
             self._pause = FIRST_PAUSE
 
     def _store(self, told: Told) -> None:
-        """Events, debts and position, in one transaction."""
-        events, unstorable = _storable(told)
+        """Events, debts and position, in one transaction; a slice of the events at a time is in memory."""
+        routes, new, unstorable = self.wanted().routes, 0, set[str]()
         with self.session.database.connection() as connection:
-            done = store(connection, self.name, events, self.wanted().routes)
+            arriving = iter(told.events)
+            while some := list(islice(arriving, AT_ONCE)):
+                events, left_out = _storable(some)
+                new += store(connection, self.name, events, routes).stored
+                unstorable |= left_out
             if unstorable:
                 owe(connection, self.name, sorted(unstorable), f"a row's key is longer than {LONGEST} bytes")
             if told.emptied:
                 owe(connection, self.name, sorted(told.emptied), "it was emptied or replaced", emptied=True)
             if told.altered - told.emptied:
                 owe(connection, self.name, sorted(told.altered - told.emptied), "its columns changed")
-            ledger.moved(connection, self.name, self.owner, told, done.stored)
+            ledger.moved(connection, self.name, self.owner, told, new)
 
     def _beat(self, feed: Feed) -> None:
         behind = feed.behind()
@@ -207,10 +214,10 @@ class Follower:
             owe(connection, self.name, sorted(streams), error.message)
 
 
-def _storable(told: Told) -> tuple[list[Event], set[str]]:
+def _storable(some: Sequence[Event]) -> tuple[list[Event], set[str]]:
     """The events the inbox can hold, and the streams of those it cannot."""
     events, streams = [], set()
-    for event in told.events:
+    for event in some:
         try:
             events.append(storable(event))
         except ContractError:

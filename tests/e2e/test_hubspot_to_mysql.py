@@ -9,36 +9,13 @@ from typing import Any
 
 import pytest
 
+from sync_platform.commands.scaffold import write_project
+from sync_platform.commands.templates import template
 from tests.private_mariadb import PrivateMariaDB, shared
-from tests.project_files import lay_out
 from tests.world import World
 
-FILES = {
-    "resources/systems.py": """
-        from dagster import EnvVar
-
-        from sync_platform.connectors.hubspot import HubSpot
-        from sync_platform.connectors.mysql import MySQL
-
-        hubspot = HubSpot(base_url=EnvVar("HUBSPOT_BASE_URL"), access_token=EnvVar("HUBSPOT_ACCESS_TOKEN"))
-        shop = MySQL(url=EnvVar("MYSQL_URL"))
-        """,
-    "assets/contacts_to_people/defs.yaml": """
-        type: sync_platform.Sync
-        attributes:
-          source: {connection: hubspot, object: contacts}
-          target: {connection: shop, object: people, match: [hubspot_id]}
-          first_sync: create
-          mapping:
-            hubspot_id: id
-            email: lower(email)
-            first_name: firstname
-            last_name: lastname
-            stage: lifecyclestage
-            created_at: createdate
-        """,
-}
-SYNC = "contacts_to_people"
+TEMPLATE = "hubspot-to-mysql"
+SYNC = "hubspot_to_mysql"
 COUNT = 250
 
 
@@ -47,10 +24,8 @@ def maria() -> Iterator[PrivateMariaDB]:
     """The session's MariaDB with an empty table `people`."""
     shared().create("people_shop")
     with shared().person("people_shop") as db, db.cursor() as cursor:
-        cursor.execute(
-            "CREATE TABLE people (hubspot_id BIGINT UNSIGNED PRIMARY KEY, email VARCHAR(190) UNIQUE,"
-            " first_name VARCHAR(80), last_name VARCHAR(80), stage VARCHAR(40), created_at TIMESTAMP(3) NULL)"
-        )
+        for statement in template(TEMPLATE).statements("mysql"):
+            cursor.execute(statement)
     yield shared()
     shared().drop("people_shop")
 
@@ -78,8 +53,9 @@ def test_contacts_are_copied_and_edits_follow_and_the_last_run_writes_nothing(
     world: World, maria: PrivateMariaDB, tmp_path: Path
 ) -> None:
     world.project = tmp_path / "project"
-    lay_out(world.project, FILES)
+    write_project(world.project)
     world.extra = {"MYSQL_URL": maria.url("people_shop")}
+    assert world.cli("new", "--template", TEMPLATE).code == 0
     ids = world.edit(
         "hubspot/contacts",
         *[

@@ -11,38 +11,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from sync_platform.commands.scaffold import write_project
+from sync_platform.commands.templates import template
 from sync_platform.state.database import Database
 from tests.private_mariadb import PrivateMariaDB, shared
-from tests.project_files import lay_out
 from tests.world import World
 
-FILES = {
-    "resources/systems.py": """
-        from dagster import EnvVar
-
-        from sync_platform.connectors.mysql import MySQL
-        from sync_platform.connectors.postgres import Postgres
-
-        shop = MySQL(url=EnvVar("MYSQL_URL"), timezone="Europe/Berlin")
-        office = Postgres(url=EnvVar("POSTGRES_URL"))
-        """,
-    "assets/customers_to_clients/defs.yaml": """
-        type: sync_platform.Sync
-        attributes:
-          source: {connection: shop, object: customers}
-          target: {connection: office, object: clients, match: [id]}
-          first_sync: create
-          mapping: {id: id, email: lower(email), balance: balance, active: active, seen_at: seen_at, note: note}
-        """,
-    "assets/invoices_to_bills/defs.yaml": """
-        type: sync_platform.Sync
-        attributes:
-          source: {connection: office, object: invoices}
-          target: {connection: shop, object: bills, match: [number]}
-          first_sync: create
-          mapping: {number: number, total: total, paid: paid, due: due, written_at: written_at, remark: remark}
-        """,
-}
+OUT, IN = "mysql-to-postgres", "postgres-to-mysql"
 ROWS = 2_000
 
 
@@ -67,32 +42,20 @@ def maria() -> PrivateMariaDB:
 def fill(office: str, maria: PrivateMariaDB) -> None:
     """Both sources full, both targets empty."""
     with maria.person("office_shop") as db, db.cursor() as cursor:
-        cursor.execute(
-            "CREATE TABLE customers (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, email VARCHAR(80) UNIQUE,"
-            " balance DECIMAL(12,2), active TINYINT(1), seen_at DATETIME, note TEXT,"
-            " updated_at TIMESTAMP(6) NOT NULL DEFAULT now(6) ON UPDATE now(6))"
-        )
+        for statement in template(OUT).statements("mysql") + template(IN).statements("mysql"):
+            cursor.execute(statement)
         cursor.execute(
             "INSERT INTO customers (email, balance, active, seen_at, note) SELECT concat('USER', seq, '@example.com'),"
             " seq / 100, seq % 2, '2024-07-01 12:00:00' + INTERVAL seq MINUTE,"
             " elt(1 + seq % 3, 'it''s 😀', 'a\\\\b\\n\\t', NULL)"
             f" FROM seq_1_to_{ROWS}"
         )
-        cursor.execute(
-            "CREATE TABLE bills (number VARCHAR(20) PRIMARY KEY, total DECIMAL(14,4) NOT NULL, paid TINYINT(1),"
-            " due DATE, written_at DATETIME(6), remark TEXT)"
-        )
     with psycopg.connect(office, autocommit=True) as db:
+        for statement in template(OUT).statements("postgres") + template(IN).statements("postgres"):
+            db.execute(statement.encode())
         db.execute(
-            "CREATE TABLE clients (id bigint PRIMARY KEY, email text, balance numeric(12,2), active boolean,"
-            " seen_at timestamptz, note text)"
-        )
-        db.execute(
-            "CREATE TABLE invoices (number text PRIMARY KEY, total numeric(14,4), paid boolean, due date,"
-            " written_at timestamptz, remark text, updated_at timestamptz NOT NULL DEFAULT now())"
-        )
-        db.execute(
-            "INSERT INTO invoices SELECT 'R-' || n, n * 0.0001, n % 2 = 0, date '2024-02-28' + n % 3,"
+            "INSERT INTO invoices (number, total, paid, due, written_at, remark)"
+            " SELECT 'R-' || n, n * 0.0001, n % 2 = 0, date '2024-02-28' + n % 3,"
             " timestamptz '2024-07-01 10:00:00.000001Z' + n * interval '1 second',"
             f" (ARRAY['it''s 😀', E'a\\\\b\\n\\t', NULL])[1 + n % 3] FROM generate_series(1, {ROWS}) n"
         )
@@ -104,9 +67,13 @@ def test_mysql_and_postgres_both_ways_and_the_second_run_writes_nothing(
 ) -> None:
     fill(office, maria)
     world.project = tmp_path / "project"
-    lay_out(world.project, FILES)
+    write_project(world.project)
     world.extra = {"MYSQL_URL": maria.url("office_shop"), "POSTGRES_URL": office}
-    for sync in ("customers_to_clients", "invoices_to_bills"):
+    for name in (OUT, IN):
+        assert world.cli("new", "--template", name).code == 0
+    zone = world.project / "resources" / "mysql.py"
+    zone.write_text(zone.read_text().replace('timezone="UTC"', 'timezone="Europe/Berlin"'))
+    for sync in ("mysql_to_postgres", "postgres_to_mysql"):
         done = world.run(sync, seconds=400)
         assert done.code == 0, done.out[-3000:] + done.err[-3000:]
         assert done.json["sync_summary"]["created"] == ROWS
@@ -123,6 +90,6 @@ def test_mysql_and_postgres_both_ways_and_the_second_run_writes_nothing(
         ]
         cursor.execute("SELECT count(*) FROM bills")
         assert cursor.fetchone() == (ROWS,)
-    for sync in ("customers_to_clients", "invoices_to_bills"):
+    for sync in ("mysql_to_postgres", "postgres_to_mysql"):
         summary = world.run(sync, seconds=400).json["sync_summary"]
         assert [summary[name] for name in ("records_processed", "created", "updated", "deleted")] == [0, 0, 0, 0]

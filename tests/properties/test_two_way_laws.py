@@ -12,7 +12,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from sync_platform.sandbox.server import SandboxThread
 from sync_platform.state.database import Database
 from tests.properties.crm_kept import CrmKept, crm_kept
-from tests.properties.pg_kept import PgKept, two_databases
+from tests.properties.tables_kept import TablesKept, two_databases
 from tests.properties.two_way_history import History, Kept
 
 FEW = settings(
@@ -23,6 +23,8 @@ FEW = settings(
 MANY = settings(FEW, max_examples=45, stateful_step_count=12)
 #: The other histories in pieces of a few minutes, each with its own seed, so that a counterexample is found again.
 PIECES = range(1, 6)
+#: Source and target.
+KINDS = [("postgres", "postgres"), ("mysql", "postgres"), ("postgres", "mysql")]
 
 
 @pytest.fixture
@@ -36,10 +38,10 @@ def crm(fresh_state: Database, tmp_path: Path) -> Iterator[CrmKept]:
 
 
 @pytest.fixture
-def databases(fresh_state: Database) -> Iterator[PgKept]:
+def databases(fresh_state: Database, kinds: tuple[str, str]) -> Iterator[TablesKept]:
     """Both databases, for every history of a test."""
-    with two_databases(fresh_state) as urls:
-        kept = PgKept(fresh_state, urls)
+    with two_databases(fresh_state, kinds) as people:
+        kept = TablesKept(fresh_state, people)
         yield kept
         kept.close()
 
@@ -56,7 +58,8 @@ def test_two_crms_come_to_agree_and_no_edit_is_lost(crm: CrmKept) -> None:
     _live(crm.anew, FEW)
 
 
-def test_two_databases_come_to_agree_and_no_edit_is_lost(databases: PgKept) -> None:
+@pytest.mark.parametrize("kinds", KINDS, ids="-".join)
+def test_two_databases_come_to_agree_and_no_edit_is_lost(databases: TablesKept) -> None:
     _live(databases.anew, FEW)
 
 
@@ -69,6 +72,7 @@ def test_two_crms_come_to_agree_in_hundreds_of_histories(crm: CrmKept, piece: in
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("kinds", KINDS, ids="-".join)
 @pytest.mark.parametrize("piece", PIECES)
-def test_two_databases_come_to_agree_in_hundreds_of_histories(databases: PgKept, piece: int) -> None:
+def test_two_databases_come_to_agree_in_hundreds_of_histories(databases: TablesKept, piece: int) -> None:
     _live(databases.anew, MANY, piece)

@@ -56,6 +56,7 @@ class MySQL(Connector):
     system: ClassVar[str] = "mysql"
     api_version: ClassVar[str] = "MySQL 5.7 or newer, MariaDB 10.4 or newer"
     streams: ClassVar[Mapping[str, Stream]] = {}
+    tells_every_field: ClassVar[bool] = True
 
     url: str = Setting(
         repr=False,

@@ -66,6 +66,7 @@ class Postgres(Connector):
     system: ClassVar[str] = "postgres"
     api_version: ClassVar[str] = "PostgreSQL 12 or newer"
     streams: ClassVar[Mapping[str, Stream]] = {}
+    tells_every_field: ClassVar[bool] = True
 
     url: str = Setting(repr=False, description="postgresql://user:password@host:port/database?sslmode=…")
     schema_name: str = Setting(

@@ -13,8 +13,9 @@ from sync_platform.connectors.hiding import hide
 from sync_platform.connectors.sql import Refusal
 from sync_platform.errors import AccessError, AuthError, ConfigError, ContractError, SyncError, TransientError
 
-#: Classes and codes that say the row is wrong, not the statement or the server.
-_ROW: Final = ("22", "23", "44", "P0001")
+#: Classes and codes that say the row is wrong, not the statement or the server (54000: it is too big for a page or an
+#: index).
+_ROW: Final = ("22", "23", "44", "54000", "P0001")
 
 #: The transaction lost against another one, or ran out of time: the same call may succeed later.
 _PASSING: Final = {

@@ -94,7 +94,8 @@ class Session:
         with self.translating(doing):
             self.cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(size_bytes)})
             self.raw(sql)
-            yield from self.cursor.fetch_record_batch()
+            # not fetch_record_batch(): pyarrow's own reader makes an OSError of what goes wrong, without its SQLSTATE
+            yield from self.cursor._results.reader  # type: ignore[union-attr]
 
     def copy_in(self, schema: str | None, name: str, rows: pa.Table) -> None:
         """COPYs rows into a table of exactly these types, or (no schema) into a new temporary one.

@@ -6,6 +6,7 @@ import json
 import socket
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import dagster as dg
@@ -15,14 +16,18 @@ from sync_platform.commands import checking
 from sync_platform.components.alert_sensors import _failed_runs, _stale, _waiting
 from sync_platform.components.alerts import Told, address_of, label_of, tell, understood
 from sync_platform.components.draining import drain_job_name
+from sync_platform.connectors.capture import Behind
 from sync_platform.engine.spec import ErrorHandling, SyncSpec
 from sync_platform.errors import ConfigError
+from sync_platform.ledger import captures
 from sync_platform.project import Project
 from sync_platform.realtime import circuit
 from sync_platform.session import Session
 from tests.unit.components.place import Place
 from tests.webhook_sink import Sink
 from tests.world import SYNC
+
+OWNER = "8d5cf5b1-3a2e-4e0e-9c53-0d1f6c1f5f10"
 
 
 @pytest.fixture
@@ -175,6 +180,52 @@ def test_a_system_that_is_away_is_one_message_for_all_its_syncs(place: Place, si
     assert circuit.worked(place.database, "hubspot")
     look(place, _waiting, one, two)
     assert sink.titles[1:] == ["hubspot answers again"]
+
+
+def test_a_log_kept_beyond_its_limit_is_told_once_and_so_is_that_it_is_over(place: Place, sink: Sink) -> None:
+    one = replace(told_to(place, sink.url), frequency="realtime")
+    two = replace(one, name="another")
+    name = one.source.connection
+    behind = partial(captures.beat, place.database, name, OWNER)
+    with place.database.connection() as connection:
+        captures.begin(connection, name, OWNER, "0/1", ["Lead"])
+    look(place, _waiting, one, two)
+    assert sink.titles == []
+    for size in (2_000, 3_000):
+        behind(Behind(size=size, warn=1_000), "loud")
+        look(place, _waiting, one, two)
+    assert sink.titles == [f"the log of {name} is kept beyond its limit"]
+    assert "2,000 bytes" in sink.got[0]["message"]
+    assert f"{SYNC}, another" in sink.got[0]["message"]
+    captures.troubled(place.database, name, OWNER, "waiting", "the server is away")
+    look(place, _waiting, one, two)
+    assert len(sink.titles) == 1, "to try again is no news"
+    for _ in range(2):
+        behind(Behind(size=10, warn=1_000), None)
+        look(place, _waiting, one, two)
+    assert sink.titles[1:] == [f"the log of {name} is followed again as it should be"]
+
+
+def test_a_log_that_nobody_follows_or_may_follow_is_told(place: Place, sink: Sink) -> None:
+    spec = replace(told_to(place, sink.url), frequency="realtime")
+    name = spec.source.connection
+    with place.database.connection() as connection:
+        captures.begin(connection, name, OWNER, "0/1", ["Lead"])
+    captures.stopped(place.database, name, OWNER)
+    look(place, _waiting, spec)
+    assert sink.titles == []  # another process may be about to begin
+    place.sql("UPDATE sync.captures SET updated_at = now() - interval '61 seconds'")
+    for _ in range(2):
+        look(place, _waiting, spec)
+    assert sink.titles == [f"nobody follows the log of {name}"]
+    captures.troubled(place.database, name, OWNER, "refused", "wal_level is replica")
+    look(place, _waiting, spec)
+    assert sink.titles[1:] == [f"the log of {name} cannot be followed"]
+    assert "wal_level is replica" in sink.got[-1]["message"]
+    with place.database.connection() as connection:
+        assert captures.forget(connection, name)
+    look(place, _waiting, spec)
+    assert sink.titles[2:] == [f"the log of {name} is followed again as it should be"]
 
 
 def test_names_are_looked_up_and_urls_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
