@@ -23,6 +23,8 @@ from sync_platform.state.vault import PostgresTokens
 
 if TYPE_CHECKING:
     from sync_platform.connectors.connector import Connector
+    from sync_platform.meanwhile import Begun
+    from sync_platform.staging.ledger import StagedLoad
 
 Say = Callable[[str], None]
 
@@ -44,8 +46,11 @@ class Session:
     progress: Say = _silent
     seconds: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    orphans: list[str] = field(default_factory=list)  # runs found dead when the sync was taken
     _held: dict[str, contextlib.ExitStack] = field(default_factory=dict, repr=False)
     _connectors: dict[str, Connector] = field(default_factory=dict, repr=False)
+    #: Loads begun before their step, by "<connection>/<object>".
+    begun: dict[str, Begun[StagedLoad]] = field(default_factory=dict, repr=False)
     #: What is worked out once for as long as the session lasts, by name.
     kept: dict[str, Any] = field(default_factory=dict, repr=False)
     failed: bool = False
@@ -88,6 +93,7 @@ class Session:
         orphans = begin_run(self.database, sync, self.run_id)
         if orphans:
             release_claims_of(self.database, orphans)
+            self.orphans += orphans
             for orphan in orphans:
                 self.say(f"{sync}: run {orphan} died without finishing; it is marked failed and its work taken up")
                 self.on_orphan(orphan)
@@ -115,7 +121,9 @@ class Session:
         return dt.datetime.now(dt.UTC)
 
     def close(self) -> None:
-        """Ends the run and releases every lock."""
+        """Ends the run and releases every lock; what was begun and not taken is stopped."""
+        while self.begun:
+            self.begun.popitem()[1].stop()
         if self._held:
             finish_run(self.database, self.run_id, "failed" if self.failed else "done")
         for stack in self._held.values():

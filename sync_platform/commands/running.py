@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
-from collections.abc import Sequence
+import uuid
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -80,16 +82,22 @@ def _execute(project: Project, sync: str, steps: Sequence[str] | None, tags: dic
 
     from sync_platform.commands.progress import Progress
     from sync_platform.components.installation import Audience, Installation
-    from sync_platform.definitions import load
     from sync_platform.state.database import open_state
 
     logging.getLogger("dagster").setLevel(logging.CRITICAL)
-    with Progress() as progress, instance_of(open_state()) as instance:
+    run_id = str(uuid.uuid4())
+    with Progress() as progress, contextlib.ExitStack() as open_:
         Installation.audience = Audience(say=progress.say, progress=progress.step)
+        if steps is None or "desired" in steps:
+            open_.enter_context(_reading(project, sync, run_id, tags or {}))
+        from sync_platform.definitions import load  # here, as it takes the time that the source is read in
+
+        instance = open_.enter_context(instance_of(open_state()))
         job = load(project).resolve_job_def(sync)
         selection = _selection(job, sync, steps)
         result = job.execute_in_process(
             instance=instance,
+            run_id=run_id,
             raise_on_error=False,
             tags={**REPOSITORY, **(tags or {})},
             asset_selection=selection,
@@ -99,6 +107,32 @@ def _execute(project: Project, sync: str, steps: Sequence[str] | None, tags: dic
         if not result.success and error is None:
             error = _unexpected(result, dg)
         return Run(result.run_id, error)
+
+
+@contextlib.contextmanager
+def _reading(project: Project, sync: str, run_id: str, tags: dict[str, str]) -> Iterator[None]:
+    """While Dagster is made ready, the source is read already, by the run's own session, which holds the sync."""
+    from sync_platform.components.installation import Installation
+    from sync_platform.components.source import begin_load
+    from sync_platform.session import Session
+
+    project.load_environment()
+    project.importable()
+    session = Session.open(project, run_id=run_id, say=Installation.audience.say)
+    session.progress = Installation.audience.progress
+    try:
+        session.hold(sync)
+        Installation.opened[run_id] = session
+        source = project.sync(sync).spec.source
+        with contextlib.suppress(SyncError):  # the step that needs the source says what is wrong with it
+            begin_load(session, source, project.stream_options(source), tags)
+        yield
+    except BaseException:
+        session.failed = True
+        raise
+    finally:  # does nothing where the run came to its end
+        Installation.opened.pop(run_id, None)
+        session.close()
 
 
 def _selection(job: Any, sync: str, steps: Sequence[str] | None) -> list[Any] | None:

@@ -36,6 +36,8 @@ class Installation(dg.ConfigurableResource[Session]):
     """Opens the installation's state for a run and closes it, and the sync's lock, when the run ends."""
 
     errors: ClassVar[dict[str, SyncError]] = {}
+    #: Sessions opened before Dagster knows their run, by its id: each holds its sync.
+    opened: ClassVar[dict[str, Session]] = {}
     audience: ClassVar[Audience] = Audience()
 
     @contextmanager
@@ -57,8 +59,14 @@ class Installation(dg.ConfigurableResource[Session]):
             if dead is not None and instance is not None and not dead.is_finished:
                 instance.report_run_failed(dead, "The process of this run died; the next run took up its work.")
 
-        with remembered(run_id):
-            session = Session.open(Project.current(), run_id=run_id, say=say)
+        session = self.opened.pop(run_id or "", None)
+        if session is None:
+            with remembered(run_id):
+                session = Session.open(Project.current(), run_id=run_id, say=say)
+        else:
+            session.say = say
+            for orphan in session.orphans:
+                fail_orphan(orphan)
         session.progress, session.on_orphan = self.audience.progress, fail_orphan
         try:
             if run is not None and SYNC in run.tags:

@@ -1,7 +1,7 @@
 """The Source component: objects of one connection, staged in the lake."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import BaseModel
@@ -11,9 +11,12 @@ from sync_platform.components.frequency import next_tick
 from sync_platform.components.installation import told
 from sync_platform.components.scaffolding import SourceScaffolder
 from sync_platform.engine.spec import Endpoint
-from sync_platform.meanwhile import importing
+from sync_platform.meanwhile import Begun, importing
 from sync_platform.run_tags import FULL
 from sync_platform.session import Session
+
+if TYPE_CHECKING:
+    from sync_platform.staging.ledger import StagedLoad
 
 
 def staging_key(endpoint: Endpoint) -> dg.AssetKey:
@@ -86,9 +89,27 @@ def _staging_asset(endpoint: Endpoint, options: StreamOptions, description: str)
     return staged
 
 
-def _materialize(
-    session: Session, endpoint: Endpoint, options: StreamOptions, tags: Mapping[str, str]
-) -> dg.MaterializeResult[Any]:
+def begin_load(session: Session, endpoint: Endpoint, options: StreamOptions, tags: Mapping[str, str]) -> None:
+    """Starts to load a stream in a thread: its step takes the result, closing the session ends it.
+
+    Raises what is wrong with the connection; nothing is begun then.
+    """
+    session.connector(endpoint.connection)
+
+    def load(go_on: Callable[[], None]) -> "StagedLoad":
+        return load_stream(session, endpoint, options, tags, go_on)
+
+    session.begun[str(endpoint)] = Begun(load, f"loading {endpoint}")
+
+
+def load_stream(
+    session: Session,
+    endpoint: Endpoint,
+    options: StreamOptions,
+    tags: Mapping[str, str],
+    go_on: Callable[[], None] | None = None,
+) -> "StagedLoad":
+    """Brings the staged table of a stream up to date as the run's tags ask for it; `go_on` as for `stage`."""
     from sync_platform.staging.load import Progress, stage
 
     def tell(progress: Progress) -> None:
@@ -97,10 +118,9 @@ def _materialize(
         else:
             session.progress(f"{endpoint}: {progress.rows_read:,} read, {progress.rows_changed:,} changed")
 
-    importing("sync_platform.components.steps")  # what a sync needs next, while the source answers
     session.progress(f"{endpoint}: looking for changes")
     with session.timed("extract"):
-        load = stage(
+        return stage(
             session.lake,
             session.connector(endpoint.connection),
             endpoint.connection,
@@ -110,7 +130,16 @@ def _materialize(
             full=FULL in tags or _full_read_is_due(session, endpoint, options),
             requested_at=session.opened_at,
             on_progress=tell,
+            go_on=go_on,
         )
+
+
+def _materialize(
+    session: Session, endpoint: Endpoint, options: StreamOptions, tags: Mapping[str, str]
+) -> dg.MaterializeResult[Any]:
+    begun = session.begun.pop(str(endpoint), None)
+    importing("sync_platform.components.steps")  # what a sync needs next, while the source answers
+    load = load_stream(session, endpoint, options, tags) if begun is None else begun.result()
     return dg.MaterializeResult(
         metadata={
             "rows_read": load.rows_read,

@@ -16,12 +16,14 @@ import numpy.typing as npt
 import polars as pl
 
 from sync_platform.engine.conversion import as_text
+from sync_platform.engine.spelling import spelled
 
 _Words = npt.NDArray[np.uint64]
 _STEP: Final = 0x9E3779B97F4A7C15
 _GOLDEN: Final = np.uint64(_STEP)
 _ALL: Final = 2**64 - 1
-_ROWS: Final = 8_192  # rows hashed at a time: keeps the words in the processor's cache
+_ROWS: Final = 8_192  # rows whose texts are put together at a time
+_CACHED: Final = 32_768  # words mixed at a time: with what is made on the way they stay in the processor's cache
 _UNEVEN: Final = 1.3  # up to so much padding, texts of one width are faster to hash than each at its own
 _WIDE: Final = 128  # words of the widest text that is padded so
 _PADS: Final = pl.Series("pad", ["\0" * n for n in range(8 * _WIDE + 1)])
@@ -33,7 +35,11 @@ def hash_rows(frame: pl.DataFrame, fields: Sequence[str]) -> pl.Series:
     if not names or not frame.height:
         return pl.repeat(0, frame.height, dtype=pl.UInt64, eager=True)
     pieces = _pieces(frame, names)
-    parts = [_hash_block(frame[at : at + _ROWS], pieces) for at in range(0, frame.height, _ROWS)]
+    values = pl.DataFrame({str(at): one for at, one in enumerate(pieces) if isinstance(one, pl.Series)})
+    constant = sum(len(one.encode()) for one in pieces if isinstance(one, str))
+    sizes = values.select(pl.sum_horizontal(pl.all().str.len_bytes().cast(pl.Int64)) + constant).to_series()
+    told = [pl.lit(one) if isinstance(one, str) else pl.col(str(at)) for at, one in enumerate(pieces)]
+    parts = [_hash_block(values[at : at + _ROWS], sizes[at : at + _ROWS], told) for at in range(0, frame.height, _ROWS)]
     return pl.Series(np.concatenate(parts), dtype=pl.UInt64)
 
 
@@ -60,35 +66,31 @@ def _mixed(word: int) -> int:
     return word ^ word >> 31
 
 
-def _pieces(frame: pl.DataFrame, names: Sequence[str]) -> list[str | pl.Expr]:
+def _pieces(frame: pl.DataFrame, names: Sequence[str]) -> list[str | pl.Series]:
     """Each field as name=value, nothing where it is null: constant texts, and values that are never null."""
-    pieces: list[str | pl.Expr] = []
+    pieces: list[str | pl.Series] = []
     open_text = ""  # constant text since the last value
     for name in names:
-        value = as_text(pl.col(name), frame.schema[name])
+        values = frame[name]
         # a float that is not finite has no text
-        if not frame[name].null_count() and not frame.schema[name].is_float():
-            pieces += [f"{open_text}{name}\x1f", value]
+        if not values.null_count() and not values.dtype.is_float():
+            pieces += [f"{open_text}{name}\x1f", *spelled(values)]
             open_text = "\x1e"
             continue
-        pair = pl.concat_str(pl.lit(f"{name}\x1f"), value, pl.lit("\x1e")).fill_null("")
+        value = as_text(pl.col(name), values.dtype)
+        pair = frame.select(pl.concat_str(pl.lit(f"{name}\x1f"), value, pl.lit("\x1e")).fill_null("")).to_series()
         pieces += [open_text, pair] if open_text else [pair]
         open_text = ""
     return [*pieces, open_text] if open_text else pieces
 
 
-def _hash_block(rows: pl.DataFrame, pieces: Sequence[str | pl.Expr]) -> _Words:
+def _hash_block(values: pl.DataFrame, sizes: pl.Series, told: Sequence[pl.Expr]) -> _Words:
     """The texts are put together once, padding included: how long each gets is known from its values."""
-    values = rows.select([one.alias(str(at)) for at, one in enumerate(pieces) if isinstance(one, pl.Expr)])
-    constant = sum(len(one.encode()) for one in pieces if isinstance(one, str))
-    sizes = sum((values[name].str.len_bytes().cast(pl.Int64) for name in values.columns), start=constant)
-    assert isinstance(sizes, pl.Series)  # there is a field, so there is a value
     lengths = sizes.to_numpy()
     counts = (lengths + 7) // 8 + 1  # one word more, so that an empty text has one as well
     widest = int(counts.max())
     alike = widest <= _WIDE and widest * len(counts) <= _UNEVEN * int(counts.sum())
     padding = _PADS.gather(widest * 8 - sizes if alike else (-sizes) % 8 + 8)
-    told = [pl.lit(one) if isinstance(one, str) else pl.col(str(at)) for at, one in enumerate(pieces)]
     text = values.with_columns(padding.alias("pad")).select(pl.concat_str(*told, pl.col("pad")).alias("text"))["text"]
     data = np.frombuffer(text.to_arrow().cast("large_binary").buffers()[2], dtype="<u8")
     with np.errstate(over="ignore"):
@@ -106,15 +108,20 @@ def _hash_block(rows: pl.DataFrame, pieces: Sequence[str | pl.Expr]) -> _Words:
 def _sums_alike(data: _Words, keys: _Words, counts: npt.NDArray[np.int64]) -> _Words:
     """The sums of the mixed words of texts padded to one width, without what the padding added."""
     added = np.concatenate((np.cumsum(_mix(keys.copy())[::-1])[::-1], np.zeros(1, dtype=np.uint64)))
-    sums: _Words = _mix(data + keys).sum(axis=1) - added[counts]
+    sums = np.empty(len(data), dtype=np.uint64)
+    few = max(_CACHED // len(keys), 1)
+    for at in range(0, len(data), few):  # so few that all the words stay near the processor
+        np.sum(_mix(data[at : at + few] + keys), axis=1, out=sums[at : at + few])
+    sums -= added[counts]
     return sums
 
 
 def _mix(words: _Words) -> _Words:
     """splitmix64's finaliser; changes the words themselves."""
-    words ^= words >> np.uint64(30)
+    shifted = words >> np.uint64(30)
+    words ^= shifted
     words *= np.uint64(0xBF58476D1CE4E5B9)
-    words ^= words >> np.uint64(27)
+    words ^= np.right_shift(words, np.uint64(27), out=shifted)
     words *= np.uint64(0x94D049BB133111EB)
-    words ^= words >> np.uint64(31)
+    words ^= np.right_shift(words, np.uint64(31), out=shifted)
     return words

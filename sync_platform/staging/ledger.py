@@ -35,8 +35,11 @@ class StagedLoad:
 _COLUMNS = "load_id, rows_read, rows_changed, rows_deleted, seq_to, complete, started_at, finished_at"
 
 
-def start(db: Database, connection: str, stream: str) -> str:
-    """A new load's id. Loads of the stream still `running` were killed and become `failed`."""
+def start(db: Database, connection: str, stream: str) -> tuple[str, bool]:
+    """A new load's id, and whether none of this stream is known from before.
+
+    Loads of the stream still `running` were killed and become `failed`.
+    """
     load_id = uuid.uuid4().hex
     with db.connection() as pg:
         pg.execute(
@@ -44,11 +47,14 @@ def start(db: Database, connection: str, stream: str) -> str:
             " WHERE connection = %s AND stream = %s AND state = 'running'",
             (connection, stream),
         )
+        known = pg.execute(
+            "SELECT 1 FROM sync.loads WHERE connection = %s AND stream = %s LIMIT 1", (connection, stream)
+        ).fetchone()
         pg.execute(
             "INSERT INTO sync.loads (load_id, connection, stream, started_at) VALUES (%s, %s, %s, clock_timestamp())",
             (load_id, connection, stream),
         )
-    return load_id
+    return load_id, known is None
 
 
 def progress(db: Database, load_id: str, rows_read: int, rows_changed: int, rows_deleted: int) -> None:

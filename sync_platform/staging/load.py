@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
+from sync_platform.connectors.ahead import Ahead
 from sync_platform.crash import crash_point
 from sync_platform.errors import BlockedError, ContractError, SyncError
 from sync_platform.meanwhile import importing
-from sync_platform.model import Position, Stream
+from sync_platform.model import Page, Position, Stream
 from sync_platform.staging import debts, ledger
 from sync_platform.staging.absence import Absence
 from sync_platform.staging.canonical import canonical
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "StagedLoad", "lock_name", "next_read_is_full", "stage"]
 
 _DEFAULTS: Final = Limits()
+#: Pages of a read begun early that may wait, besides those that the connector itself reads ahead.
+_AHEAD: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +76,7 @@ def stage(
     on_progress: Callable[[Progress], object] | None = None,
     limits: Limits = _DEFAULTS,
     allow_empty: bool = False,
+    go_on: Callable[[], object] | None = None,
 ) -> StagedLoad:
     """Brings the staged table of a stream up to date and returns what that took.
 
@@ -80,6 +84,7 @@ def stage(
     `requested_at`: a load that started at or after it is joined instead of reading again. `full`
     reads everything from nothing, which is what proves absences; a stream without a cursor, or that owes
     a full read (see `debts`), is always read so. `allow_empty` lets a complete read of nothing delete everything.
+    `go_on` is called for every page; what it raises ends the load (the pages of finished chunks stay).
 
     Raises the connector's errors (after storing the pages that came before), ContractError for a
     value that does not fit (its chunk is not stored), BlockedError for an emptied source,
@@ -104,9 +109,11 @@ def stage(
             joined = ledger.to_join(lake.db, connection, stream, begun, complete=full)
             if joined is not None:
                 return joined
-        load_id = ledger.start(lake.db, connection, stream)
-        load = Load(lake, connection, source, lock, load_id, limits, on_progress)
+        load_id, first = ledger.start(lake.db, connection, stream)
+        load = Load(lake, connection, source, lock, load_id, limits, on_progress, go_on)
         try:
+            if full or first:
+                load.read_ahead()
             with translated(lake), lake.connect() as load.con, Landing(lake, connection, stream) as load.landing:
                 done = load.run(full=full, allow_empty=allow_empty)
                 debts.pay(lake.db, connection, stream, done)
@@ -115,6 +122,8 @@ def stage(
             with contextlib.suppress(SyncError):  # the first error is the one to tell
                 ledger.fail(lake.db, load_id, "blocked" if isinstance(error, BlockedError) else "failed")
             raise
+        finally:
+            load.close()
 
 
 def needs_full_read(reading: Reading, fields: Sequence[str] | None, where: str | None) -> str | None:
@@ -179,6 +188,7 @@ class Load:
         load_id: str,
         limits: Limits,
         on_progress: Callable[[Progress], object] | None,
+        go_on: Callable[[], object] | None,
     ) -> None:
         self._lake = lake
         self._connection = connection
@@ -187,6 +197,8 @@ class Load:
         self._id = load_id
         self._limits = limits
         self._on_progress = on_progress
+        self._go_on = go_on
+        self._ahead: Ahead[Page] | None = None
         self._committed = 0
         self._changed = 0
         self._deleted = 0
@@ -194,16 +206,28 @@ class Load:
         self._position: dict[str, Any] | None = None  # the last safe point of this read
         self._stored_at = limits.clock()
 
+    def read_ahead(self) -> None:
+        """Begins a read from nothing, while dlt and the lake are made ready."""
+        self._ahead = Ahead(self._pages(None), _AHEAD)
+
+    def close(self) -> None:
+        """Ends a read that was begun."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
+
     def run(self, *, full: bool, allow_empty: bool) -> StagedLoad:
         """Reads to the end, or to the error that ends the read."""
         source, stream = self._source, self._source.stream
         self._merge()  # what an interrupted load left
         since = self._since(full=full)
+        if since is not None:
+            self.close()  # it goes on from where the last one ended, after all
         self._backfill = since is None or not self.landing.reading.finished
         self._position = None if since is None else dict(since.value)
         absence = Absence(self.con, self._lake, self._connection, stream, proven=since is None)
         self._chunks = Chunks(
-            pages=source.connector.read(stream.name, since, fields=source.asked(), where=source.where),
+            pages=self._pages(since) if self._ahead is None else self._ahead,
             name=f"{self._connection}/{stream.name}",
             key=stream.key,
             staged=dict(describe(self.con, self._connection, stream.name).types),
@@ -229,6 +253,13 @@ class Load:
             seq_to=high_seq(self.con, self._connection, stream.name),
             complete=complete,
         )
+
+    def _pages(self, since: Position | None) -> Iterator[Page]:
+        source = self._source
+        for page in source.connector.read(source.stream.name, since, fields=source.asked(), where=source.where):
+            if self._go_on is not None:
+                self._go_on()
+            yield page
 
     def _create_empty(self) -> None:
         """A stream that holds nothing yet is a table without rows, so that syncs and analysts can read it."""

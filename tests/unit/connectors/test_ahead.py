@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sync_platform.connectors.ahead import ahead
+from sync_platform.connectors.ahead import Ahead, ahead
 
 
 def test_all_items_arrive_in_their_order() -> None:
@@ -51,3 +51,27 @@ def test_whoever_stops_early_leaves_no_thread_at_the_source() -> None:
     next(reading)
     reading.close()  # type: ignore[attr-defined]  # a generator
     assert threading.active_count() == before
+
+
+def test_a_read_begun_early_is_taken_at_once_and_closing_it_closes_the_source() -> None:
+    begun, closed = threading.Event(), threading.Event()
+
+    def items() -> Iterator[int]:
+        begun.set()
+        try:
+            yield from range(1000)
+        finally:
+            closed.set()
+
+    reading = Ahead(items(), 2)
+    assert begun.wait(5)
+    assert [next(reading), next(reading)] == [0, 1]
+    reading.close()
+    assert closed.is_set()
+
+
+def test_what_ended_a_read_ends_it_for_good() -> None:
+    reading = Ahead(iter([1]), 2)
+    assert list(reading) == [1]
+    assert list(reading) == []
+    reading.close()

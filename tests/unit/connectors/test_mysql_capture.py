@@ -325,7 +325,7 @@ def test_behind_counts_the_bytes_of_log_that_are_not_confirmed(person: Person, m
         assert last is not None
         assert (feed.behind().size or 0) > 1000, "what is told is not confirmed"
         feed.confirm(last.position)
-        assert feed.behind().size == 0
+        assert (feed.behind().size or 0) < 100, "only a note of the server's own (a checkpoint) may follow"
 
 
 def test_compressed_events_are_read(person: Person, mysql: MySQL) -> None:
