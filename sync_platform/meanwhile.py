@@ -16,7 +16,7 @@ def importing(*modules: str) -> threading.Thread:
 
     def load() -> None:
         for module in modules:
-            with contextlib.suppress(ImportError):
+            with contextlib.suppress(Exception):
                 importlib.import_module(module)
 
     thread = threading.Thread(target=load, name="importing")  # waited for at exit

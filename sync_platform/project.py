@@ -148,9 +148,7 @@ class Project:
                     mend="set them in .env or the environment (the sandbox's: `sync-platform sandbox --env`)",
                 )
             try:
-                # as a block: what Dagster opens for it is closed at once, by this thread
-                with connector.process_config_and_initialize_cm() as ready:
-                    assert isinstance(ready, type(connector))
+                ready = _resolved(connector)
             except DagsterError as error:
                 raise ConfigError(
                     f"connection {name!r} is not configured: {error}", field=name, mend="see its class in resources/"
@@ -249,6 +247,32 @@ def _without_unset(connector: Connector) -> Connector:
     return (
         type(connector)(**{name: value for name, value in given.items() if name not in unset}) if unset else connector
     )
+
+
+def _resolved(connector: Connector) -> Connector:
+    """The connector with the values of its variables, as Dagster gives it to a run.
+
+    Dagster's own call for that makes an instance with a database in memory each time, whose modules take longer to
+    import than a small source to answer.
+    """
+    from dagster import DagsterInvalidConfigError, InitResourceContext
+    from dagster._config.post_process import post_process_config
+    from dagster._core.definitions.scoped_resources_builder import ScopedResourcesBuilder
+
+    done = post_process_config(connector._config_schema.config_type, connector._convert_to_config_dictionary())
+    if not done.success:
+        raise DagsterInvalidConfigError(  # type: ignore[no-untyped-call]
+            "Errors while initializing resource", done.errors, done
+        )
+    context = InitResourceContext(
+        resource_config=done.value,
+        resources=ScopedResourcesBuilder.build_empty(),
+        resource_def=None,
+        all_resource_defs={},
+    )
+    with connector.from_resource_context_cm(context, nested_resources=connector.nested_resources) as ready:
+        assert isinstance(ready, type(connector))
+        return ready
 
 
 def _missing_variables(connector: Connector) -> list[str]:

@@ -144,6 +144,12 @@ class PrivateMariaDB:
         self.stop(kill=True)
         shutil.rmtree(self.root, ignore_errors=True)
 
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        assert self._server is not None, "it does not run"
+        return self._server.pid
+
     def url(self, database: str = "", *, user: str = "root", password: str | None = None) -> str:
         """The connection string of a database."""
         return f"mysql://{user}:{password or self.password}@127.0.0.1:{self.port}/{database}"

@@ -115,6 +115,7 @@ def _reading(project: Project, sync: str, run_id: str, tags: dict[str, str]) -> 
     from sync_platform.components.installation import Installation
     from sync_platform.components.source import begin_load
     from sync_platform.session import Session
+    from sync_platform.staging.landing import import_whole
 
     project.load_environment()
     project.importable()
@@ -126,6 +127,7 @@ def _reading(project: Project, sync: str, run_id: str, tags: dict[str, str]) -> 
         source = project.sync(sync).spec.source
         with contextlib.suppress(SyncError):  # the step that needs the source says what is wrong with it
             begin_load(session, source, project.stream_options(source), tags)
+        import_whole()  # before Dagster's imports go on: two threads inside one package would wait for each other
         yield
     except BaseException:
         session.failed = True

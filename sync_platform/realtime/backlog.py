@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sync_platform.state.database import Database
 
 #: So many events of one sync are a deep backlog.
-DEEP: Final = 5_000
+DEEP: Final = 2_500
 #: Events of one bulk delivery at most.
 MOST: Final = 50_000
 _AT_ONCE: Final = 20_000

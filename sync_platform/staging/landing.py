@@ -65,7 +65,7 @@ class Landing:
     def __enter__(self) -> Landing:
         shutil.rmtree(self._work, ignore_errors=True)  # of a load that was killed
         self._work.mkdir(parents=True, mode=0o700)
-        quiet()
+        import_whole()
         import dlt
 
         from sync_platform.staging.destination import LakeDestination
@@ -177,6 +177,9 @@ class translated:  # noqa: N801  # reads as the statement it is: with translated
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None:
+            return
+        import dlt  # noqa: F401  # first, as in the thread that may be importing it: modules wait for each other else
         import duckdb
         from dlt.common.exceptions import DltException
 
@@ -194,6 +197,18 @@ class translated:  # noqa: N801  # reads as the statement it is: with translated
 
 def _same(known: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(known.get(hint) == wanted.get(hint) for hint in ("data_type", "precision", "scale", "timezone"))
+
+
+def import_whole() -> None:
+    """Imports what a load needs besides its connector: dlt, and polars, which dlt and DuckDB look at if it is there.
+
+    In one order wherever it is called, and to the end: what another thread is half through importing, they cannot bear.
+    """
+    quiet()
+    import dlt  # noqa: F401
+    import polars  # noqa: F401
+
+    import sync_platform.staging.destination  # noqa: F401
 
 
 def quiet() -> None:

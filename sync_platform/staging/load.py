@@ -19,14 +19,13 @@ import pyarrow as pa
 from sync_platform.connectors.ahead import Ahead
 from sync_platform.crash import crash_point
 from sync_platform.errors import BlockedError, ContractError, SyncError
-from sync_platform.meanwhile import importing
 from sync_platform.model import Page, Position, Stream
 from sync_platform.staging import debts, ledger
 from sync_platform.staging.absence import Absence
 from sync_platform.staging.canonical import canonical
 from sync_platform.staging.chunks import Chunk, Chunks, Limits
 from sync_platform.staging.lake import Lake
-from sync_platform.staging.landing import Landing, Reading, quiet, translated
+from sync_platform.staging.landing import Landing, Reading, translated
 from sync_platform.staging.ledger import StagedLoad
 from sync_platform.staging.merge import adopt, describe, merge, next_seq
 from sync_platform.staging.sieve import Sieve, Target
@@ -92,8 +91,6 @@ def stage(
     """
     from sync_platform.state.locks import advisory_lock
 
-    quiet()
-    importing("sync_platform.staging.destination")  # dlt, while the lake is attached
     source = Source(connector=connector, stream=connector.stream(stream), fields=fields, where=where)
 
     def waiting() -> None:
@@ -188,7 +185,7 @@ class Load:
         load_id: str,
         limits: Limits,
         on_progress: Callable[[Progress], object] | None,
-        go_on: Callable[[], object] | None,
+        go_on: Callable[[], object] | None = None,
     ) -> None:
         self._lake = lake
         self._connection = connection
@@ -208,7 +205,7 @@ class Load:
 
     def read_ahead(self) -> None:
         """Begins a read from nothing, while dlt and the lake are made ready."""
-        self._ahead = Ahead(self._pages(None), _AHEAD)
+        self._ahead = Ahead(self._pages_since(None), _AHEAD)
 
     def close(self) -> None:
         """Ends a read that was begun."""
@@ -227,7 +224,7 @@ class Load:
         self._position = None if since is None else dict(since.value)
         absence = Absence(self.con, self._lake, self._connection, stream, proven=since is None)
         self._chunks = Chunks(
-            pages=self._pages(since) if self._ahead is None else self._ahead,
+            pages=self._pages_since(since) if self._ahead is None else self._ahead,
             name=f"{self._connection}/{stream.name}",
             key=stream.key,
             staged=dict(describe(self.con, self._connection, stream.name).types),
@@ -254,7 +251,7 @@ class Load:
             complete=complete,
         )
 
-    def _pages(self, since: Position | None) -> Iterator[Page]:
+    def _pages_since(self, since: Position | None) -> Iterator[Page]:
         source = self._source
         for page in source.connector.read(source.stream.name, since, fields=source.asked(), where=source.where):
             if self._go_on is not None:

@@ -1,8 +1,9 @@
-"""Change capture: from a commit in one PostgreSQL to the row in another, by the processes a user starts.
+"""Change capture: from a commit in PostgreSQL or MariaDB to the row in PostgreSQL, by the processes a user starts.
 
-Rows: `g1` how long a change takes at a steady rate; `g2` how many changes a second are kept up with. A change is an
-insert of a row that carries the moment it was made on the server's clock; a trigger notes when it was written at the
-target (the same server, durable). Sender, capture, worker, state and that server share the machine.
+Rows: `g1` how long a change takes at a steady rate; `g2` how many changes a second are kept up with; `g3` and `g4` the
+same from MariaDB. A change is an insert of a row that carries the moment it was made on the server's clock; a trigger
+notes when it was written at the target (durable; for PostgreSQL the same server). Sender, capture, worker, state and
+those servers share the machine.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ import psycopg
 from sync_platform.home import Home
 from sync_platform.state.server import running_pid, running_url
 from tests.bench import events_report
+from tests.bench.capture_shops import SHOPS, Shop, postgres_sum
 from tests.bench.events_report import Row
 from tests.bench.events_times import Percentiles, percentiles
 from tests.bench.events_world import InvalidRow
@@ -34,7 +37,12 @@ from tests.bench.ours import Ours
 from tests.private_postgres import PrivateServer
 from tests.project_files import lay_out
 
-TITLES = {"g1": "g1. PostgreSQL CDC → PostgreSQL", "g2": "g2. PostgreSQL CDC → PostgreSQL, kept up with"}
+TITLES = {
+    "g1": "g1. PostgreSQL CDC → PostgreSQL",
+    "g2": "g2. PostgreSQL CDC → PostgreSQL, kept up with",
+    "g3": "g3. MariaDB CDC → PostgreSQL",
+    "g4": "g4. MariaDB CDC → PostgreSQL, kept up with",
+}
 P99_MS = 300.0
 BAR = 5_000
 SYNC = "orders_to_bills"
@@ -42,9 +50,10 @@ _FILES = {
     "resources/systems.py": """
         from dagster import EnvVar
 
+        from sync_platform.connectors.mysql import MySQL
         from sync_platform.connectors.postgres import Postgres
 
-        shop = Postgres(url=EnvVar("BENCH_SHOP_URL"), capture=True)
+        shop = {shop}(url=EnvVar("BENCH_SHOP_URL"), capture=True)
         ledger = Postgres(url=EnvVar("BENCH_LEDGER_URL"))
         """,
     f"assets/{SYNC}/defs.yaml": """
@@ -57,11 +66,6 @@ _FILES = {
           mapping: {id: id, customer: lower(customer), total: total, note: note, made_at: made_at}
         """,
 }
-_SHOP = """
-    CREATE TABLE orders (id bigint PRIMARY KEY, customer text, total numeric(12,2), note text,
-        made_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-        updated_at timestamptz NOT NULL DEFAULT clock_timestamp())
-"""
 _LEDGER = """
     CREATE TABLE bills (id bigint PRIMARY KEY, customer text, total numeric(12,2), note text, made_at timestamptz,
         written_at timestamptz);
@@ -69,28 +73,24 @@ _LEDGER = """
         BEGIN NEW.written_at := clock_timestamp(); RETURN NEW; END $$;
     CREATE TRIGGER written BEFORE INSERT OR UPDATE ON bills FOR EACH ROW EXECUTE FUNCTION written();
 """
-_INSERT = """
-    INSERT INTO orders (id, customer, total, note)
-    SELECT n, 'Customer ' || n, n * 0.01, md5(n::text) FROM generate_series({first}, {last}) n
-"""
 
 
 @dataclass
 class CaptureWorld:
-    """One installation, and a server with the shop and the ledger."""
+    """One installation, the shop, and a server with the ledger."""
 
     folder: Path
     server: PrivateServer
+    shop: Shop
     workers: int
     concurrency: int
     _running: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.shop, self.ledger = self.server.create("shop"), self.server.create("ledger")
-        self.ours = Ours(self.folder / "project", {"BENCH_SHOP_URL": self.shop, "BENCH_LEDGER_URL": self.ledger})
-        lay_out(self.ours.folder, _FILES)
-        with psycopg.connect(self.shop, autocommit=True) as db:
-            db.execute(_SHOP)
+        self.ledger = self.server.create("ledger")
+        self.ours = Ours(self.folder / "project", {"BENCH_SHOP_URL": self.shop.url, "BENCH_LEDGER_URL": self.ledger})
+        resources = _FILES["resources/systems.py"].format(shop=self.shop.connection)
+        lay_out(self.ours.folder, _FILES | {"resources/systems.py": resources})
         with psycopg.connect(self.ledger, autocommit=True) as db:
             db.execute(_LEDGER)
 
@@ -150,18 +150,15 @@ class CaptureWorld:
         pid = running_pid(Home(self.ours.folder / "home"))
         found = {name: sum(_of(one.pid) for one in group) for name, group in self._running.items()}
         found["state"] = _of(pid) if pid is not None else 0.0
-        found["databases"] = _of(self.server.pid)
+        found["databases"] = sum(map(_of, (self.server.pid, *self.shop.pids)))
         times = psutil.cpu_times()
         found["machine"] = sum(times) - times.guest - times.guest_nice - times.idle - times.iowait
         return found
 
     def check(self, count: int) -> None:
         """Every change arrived once and as it is, or the row is invalid."""
-        with psycopg.connect(self.shop) as shop, psycopg.connect(self.ledger) as ledger:
-            rows = "concat(id, lower(customer), total, note, made_at)"
-            sql = f"SELECT count(*), md5(string_agg({rows}, ',' ORDER BY id)) FROM "
-            one, other = (db.execute((sql + t).encode()).fetchone() for db, t in ((shop, "orders"), (ledger, "bills")))
-        if one != other or one is None or one[0] != count:
+        one, other = self.shop.sum(), postgres_sum(self.ledger, "bills")
+        if one != other or one[0] != count:
             raise InvalidRow(f"the shop has {one}, the ledger {other}, wanted {count}")
         [(waiting,)] = self.rows("SELECT count(*) FROM sync.queue WHERE state <> 'done'")
         if waiting:
@@ -195,12 +192,13 @@ def _of(pid: int) -> float:
 
 
 @contextlib.contextmanager
-def capture_world(workers: int, concurrency: int) -> Iterator[CaptureWorld]:
-    """A fresh installation beside a durable server; nothing is left of it."""
+def capture_world(system: str, workers: int, concurrency: int) -> Iterator[CaptureWorld]:
+    """A fresh installation beside durable servers; nothing is left of it."""
     folder = Path(tempfile.mkdtemp(prefix="bench-capture-"))
     try:
-        with PrivateServer(durable=True, settings={"wal_level": "logical", "max_wal_size": "4GB"}) as server:
-            made = CaptureWorld(folder, server, workers, concurrency)
+        settings = {"wal_level": "logical", "max_wal_size": "4GB"}
+        with PrivateServer(durable=True, settings=settings) as server, SHOPS[system](server) as shop:
+            made = CaptureWorld(folder, server, shop, workers, concurrency)
             try:
                 yield made
             finally:
@@ -209,14 +207,13 @@ def capture_world(workers: int, concurrency: int) -> Iterator[CaptureWorld]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def send(url: str, first: int, count: int, rate: int, rows: int) -> float:
+def send(shop: Shop, first: int, count: int, rate: int, rows: int) -> float:
     """Inserts so many rows at a rate, `rows` in a transaction; the seconds it took."""
     begun = time.monotonic()
-    with psycopg.connect(url, autocommit=True) as db:
+    with shop.person() as make:
         for start in range(first, first + count, rows):
             time.sleep(max(0.0, begun + (start - first) / rate - time.monotonic()))
-            last = min(start + rows, first + count) - 1
-            db.execute(_INSERT.format(first=start, last=last).encode())
+            make(start, min(start + rows, first + count) - 1)
     return time.monotonic() - begun
 
 
@@ -237,9 +234,10 @@ def spent(before: dict[str, float], after: dict[str, float], count: int) -> tupl
     return f"CPU a change: {told}", max(0.0, machine - sum(used.values())) / max(machine, 1e-9)
 
 
-def steady(seconds: int, workers: int, concurrency: int, rate: int = 500) -> Iterator[Row]:
-    """Changes at a rate, each a transaction of its own."""
-    with capture_world(workers, concurrency) as world:
+def steady(name: str, system: str, seconds: int, workers: int, concurrency: int, rate: int = 500) -> Iterator[Row]:
+    """Changes at a rate, each a transaction of its own; only PostgreSQL's have a bar."""
+    barred = system == "PostgreSQL"
+    with capture_world(system, workers, concurrency) as world:
         world.prepare()
         world.work()
         warm = rate * 3
@@ -255,15 +253,16 @@ def steady(seconds: int, workers: int, concurrency: int, rate: int = 500) -> Ite
         world.until(lambda: not world.rows("SELECT 1 FROM sync.queue WHERE state <> 'done' LIMIT 1"), "all are done")
         world.check(warm + count)
         yield Row(
-            name=TITLES["g1"], what=f"{rate} inserts a second, each a transaction; insert in source to row in target",
-            measured=f"{found}; {told}; others used {others:.0%} of what the machine did", bar=f"p99 < {P99_MS:.0f} ms",
-            kept=found.p99 < P99_MS, others=others,
+            name=TITLES[name], what=f"{rate} inserts a second, each a transaction; insert in source to row in target",
+            measured=f"{found}; {told}; others used {others:.0%} of what the machine did",
+            bar=f"p99 < {P99_MS:.0f} ms" if barred else "", kept=found.p99 < P99_MS if barred else None, others=others,
         )  # fmt: skip
 
 
-def kept_up(seconds: int, workers: int, concurrency: int, rate: int = BAR) -> Iterator[Row]:
-    """Changes at the rate of the bar, and until when the last one was written."""
-    with capture_world(workers, concurrency) as world:
+def kept_up(name: str, system: str, seconds: int, workers: int, concurrency: int, rate: int = BAR) -> Iterator[Row]:
+    """Changes at the rate of PostgreSQL's bar, and until when the last one was written."""
+    barred = system == "PostgreSQL"
+    with capture_world(system, workers, concurrency) as world:
         world.prepare()
         world.work()
         send(world.shop, 1, 500, 500, 1)
@@ -277,15 +276,21 @@ def kept_up(seconds: int, workers: int, concurrency: int, rate: int = BAR) -> It
         found = latencies(world, 501)
         world.check(500 + count)
         yield Row(
-            name=TITLES["g2"],
+            name=TITLES[name],
             what=f"{count:,} inserts at {rate:,} a second ({took:.1f} s), {rate // 100} a transaction",
             measured=f"{count / whole:,.0f} changes/s until the last was written ({whole:.1f} s); {found}; {told}; "
             f"others used {others:.0%} of what the machine did",
-            bar=f"{BAR:,} changes/s", kept=count / whole >= 0.95 * BAR, others=others,
+            bar=f"{BAR:,} changes/s" if barred else "", kept=count / whole >= 0.95 * BAR if barred else None,
+            others=others,
         )  # fmt: skip
 
 
-_ROWS: dict[str, Callable[[int, int, int], Iterator[Row]]] = {"g1": steady, "g2": kept_up}
+_ROWS: dict[str, Callable[[int, int, int], Iterator[Row]]] = {
+    "g1": partial(steady, "g1", "PostgreSQL"),
+    "g2": partial(kept_up, "g2", "PostgreSQL"),
+    "g3": partial(steady, "g3", "MariaDB"),
+    "g4": partial(kept_up, "g4", "MariaDB"),
+}
 
 
 def run(chosen: argparse.Namespace) -> int:

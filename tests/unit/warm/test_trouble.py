@@ -139,3 +139,15 @@ def test_everything_cannot_be_claimed_while_an_event_is_being_written(office: Of
         )
         with pytest.raises(BusyError), never:
             pass
+
+
+def test_while_a_thread_delivers_a_backlog_in_bulk_the_others_leave_its_sync_alone(office: Office) -> None:
+    office.crm.put("l1", "a@x")
+    office.event("l1", "created")
+    worker = office.worker()
+    worker._in_bulk.add(office.spec.name)
+    assert worker.drain() == 0
+    assert office.shelf.emails() == []
+    worker._in_bulk.clear()
+    assert worker.drain() == 1
+    assert office.shelf.emails() == ["a@x"]
