@@ -100,12 +100,22 @@ def apply(
 
 
 @app.command()
-def run(sync: SyncName, project: ProjectDir = None, json: Json = False) -> None:
-    """Run a sync once: load, map, plan, deliver; then print its report."""
+def run(
+    syncs: Annotated[list[str], typer.Argument(metavar="SYNC...", help="The sync's name, or several.")],
+    project: ProjectDir = None,
+    json: Json = False,
+) -> None:
+    """Run a sync once: load, map, plan, deliver; then print its report. Of several, those others refer to go first."""
     with answering(json) as output:
-        from sync_platform.commands.planning import run_sync
+        if len(syncs) == 1:
+            from sync_platform.commands.planning import run_sync
 
-        _finish(output, run_sync(project_of(project), sync))
+            _finish(output, run_sync(project_of(project), syncs[0]))
+        from sync_platform.commands.running_several import exit_code_of_all, run_several, show_reports
+
+        done = run_several(project_of(project), syncs)
+        output.show(done, lambda: show_reports(done))
+        raise SystemExit(exit_code_of_all(done))
 
 
 @app.command()

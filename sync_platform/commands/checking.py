@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sync_platform.commands.checking_capture import check_capture
-from sync_platform.commands.checking_target import refuse_unfit_match, target_notes
+from sync_platform.commands.checking_target import reference_notes, refuse_unfit_match, target_notes
 from sync_platform.commands.checking_two_way import check_two_way, two_way_notes
 from sync_platform.errors import ConfigError
 
@@ -45,11 +45,7 @@ def check_project(project: Project) -> Found:
                 problems += _check_sync(session, declared)
             if not problems:
                 problems += check_two_way(session, list(syncs.values()))
-                lost = (
-                    [note for one in syncs.values() for note in (*_losses(session, one), *target_notes(session, one))]
-                    if not problems
-                    else []
-                )
+                lost = list(_target_notes(session, syncs)) if not problems else []
                 two_way = (
                     [note for one in syncs.values() for note in two_way_notes(session, one)] if not problems else []
                 )
@@ -61,6 +57,14 @@ def check_project(project: Project) -> Found:
         if not problems
         else [],
     }
+
+
+def _target_notes(session: Session, syncs: Mapping[str, DeclaredSync]) -> Iterator[str]:
+    """What values lose on their way, and what the targets' own rules mean for the syncs."""
+    for declared in syncs.values():
+        yield from _losses(session, declared)
+        yield from target_notes(session, declared)
+    yield from reference_notes(session, syncs)
 
 
 def _check_sync(session: Session, declared: DeclaredSync) -> list[Found]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from sync_platform.commands.running_several import ordered, references
 from sync_platform.connectors.uniqueness import UniqueTarget
 from sync_platform.errors import ConfigError
 
@@ -35,3 +36,22 @@ def target_notes(session: Session, declared: DeclaredSync) -> Iterator[str]:
             f"{spec.name}: no unique constraint of {spec.target} covers {', '.join(spec.match)}; records are found "
             "by look-ups before a create, and what another program creates at that moment is doubled"
         )
+
+
+def reference_notes(session: Session, syncs: Mapping[str, DeclaredSync]) -> Iterator[str]:
+    """Which syncs are better run together, because the records of one refer to those of another."""
+    parents = references(session, {name: declared.spec for name, declared in syncs.items()})
+    order = ordered(list(syncs), parents)
+    for name in order:
+        late = [parent for parent in parents[name] if order.index(parent) > order.index(name)]
+        for parent in late:
+            yield (
+                f"{name} and {parent} write tables that refer to each other; rows wait for those of the other sync, "
+                "and without a nullable column for ever"
+            )
+        first = [parent for parent in parents[name] if parent not in late]
+        if first:
+            yield (
+                f"{name}: rows of {syncs[name].spec.target} refer to rows that {', '.join(first)} writes, and wait for "
+                f"them; to run all in order: sync-platform run {' '.join([*first, name])}"
+            )

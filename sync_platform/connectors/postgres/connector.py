@@ -272,6 +272,12 @@ class Postgres(Connector):
         """Whether a unique constraint of the table covers exactly these columns; see `UniqueTarget`."""
         return uniqueness(self.table(stream, fresh=True), match)
 
+    def refers_to(self, stream: str, others: Sequence[str]) -> list[str]:
+        """Those of `others` to whose rows this table's foreign keys refer; see `Related`."""
+        table = self.table(stream)
+        parents = {f"{one.parent_schema}.{one.parent}" for one in table.references} - {str(table)}
+        return [other for other in others if str(self.table(other)) in parents]
+
     def delivered(self, stream: str, delivery: str) -> bool:
         """Whether the delivery's marker is in the database."""
         with self.server().session() as session:
