@@ -7,7 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sync_platform.commands.checking_capture import check_capture
-from sync_platform.commands.checking_target import reference_notes, refuse_unfit_match, target_notes
+from sync_platform.commands.checking_target import (
+    reference_notes,
+    refuse_unfit_creates,
+    refuse_unfit_match,
+    target_notes,
+)
 from sync_platform.commands.checking_two_way import check_two_way, two_way_notes
 from sync_platform.errors import ConfigError
 
@@ -80,7 +85,7 @@ def _check_sync(session: Session, declared: DeclaredSync) -> list[Found]:
     if len(schemas) < 2:
         return found
     found += check_capture(session, declared)
-    for part in (_filter, _dedupe, _contract, _match, _alert):
+    for part in (_filter, _dedupe, _contract, _match, _creates, _alert):
         try:
             part(session, declared, schemas)
         except ConfigError as error:
@@ -97,6 +102,7 @@ _PATHS = {
     "_dedupe": "attributes.dedupe.by",
     "_contract": "attributes.contract",
     "_match": "attributes.target.match",
+    "_creates": "attributes.mapping",
     "_alert": "attributes.errors.alert",
 }
 
@@ -147,6 +153,10 @@ def _match(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schem
             mend="match on a field of the target",
         )
     refuse_unfit_match(session, declared)
+
+
+def _creates(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schema]) -> None:
+    refuse_unfit_creates(session, declared)
 
 
 def _alert(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schema]) -> None:

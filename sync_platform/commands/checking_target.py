@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from sync_platform.commands.running_several import ordered, references
+from sync_platform.connectors.connector import ChecksCreates
 from sync_platform.connectors.uniqueness import UniqueTarget
 from sync_platform.errors import ConfigError
 
@@ -23,6 +24,14 @@ def refuse_unfit_match(session: Session, declared: DeclaredSync) -> None:
     told = connector.uniqueness(spec.target.object, spec.match)
     if told.problem:
         raise ConfigError(told.problem, field="match", value=", ".join(spec.match), mend=told.mend)
+
+
+def refuse_unfit_creates(session: Session, declared: DeclaredSync) -> None:
+    """ConfigError where the mapping does not give what a new record of the target needs."""
+    spec = declared.spec
+    connector = session.connector(spec.target.connection)
+    if spec.mode != "update" and isinstance(connector, ChecksCreates):
+        connector.refuse_creates(spec.target.object, list(spec.mapping))
 
 
 def target_notes(session: Session, declared: DeclaredSync) -> Iterator[str]:
