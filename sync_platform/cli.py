@@ -18,6 +18,7 @@ import typer
 from sync_platform.commands.capturing import capture
 from sync_platform.commands.conflicts import conflicts
 from sync_platform.commands.dead_letters import dead
+from sync_platform.commands.drift import drift
 from sync_platform.commands.invocation import Json, ProjectDir, SyncName, answering, project_of
 from sync_platform.commands.links import links
 from sync_platform.commands.operating import operating
@@ -37,6 +38,7 @@ app.add_typer(operating)
 app.add_typer(capture, name="capture")
 app.add_typer(conflicts, name="conflicts")
 app.add_typer(dead, name="dead")
+app.add_typer(drift, name="drift")
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(links, name="links")
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sync_platform.commands.checking_capture import check_capture
 from sync_platform.commands.checking_target import (
+    check_drift,
+    mend_missing,
     reference_notes,
     refuse_unfit_creates,
     refuse_unfit_match,
@@ -85,7 +87,7 @@ def _check_sync(session: Session, declared: DeclaredSync) -> list[Found]:
     if len(schemas) < 2:
         return found
     found += check_capture(session, declared)
-    for part in (_filter, _dedupe, _contract, _match, _creates, _alert):
+    for part in (_drift, _filter, _dedupe, _contract, _match, _creates, _alert):
         try:
             part(session, declared, schemas)
         except ConfigError as error:
@@ -98,6 +100,7 @@ def _check_sync(session: Session, declared: DeclaredSync) -> list[Found]:
 
 
 _PATHS = {
+    "_drift": "attributes.drift",
     "_filter": "attributes.source.filter",
     "_dedupe": "attributes.dedupe.by",
     "_contract": "attributes.contract",
@@ -105,6 +108,10 @@ _PATHS = {
     "_creates": "attributes.mapping",
     "_alert": "attributes.errors.alert",
 }
+
+
+def _drift(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schema]) -> None:
+    check_drift(session, declared, schemas)
 
 
 def _filter(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schema]) -> None:
@@ -208,7 +215,8 @@ def _mapping(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Sch
         schemas["target"],
         load=lambda dotted: session.project.load(dotted, field_name="mapping"),
     )
-    return compiled.check(schemas["source"], schemas["target"])
+    found = compiled.check(schemas["source"], schemas["target"])
+    return [mend_missing(session, declared, schemas, problem) for problem in found]
 
 
 def _losses(session: Session, declared: DeclaredSync) -> Iterator[str]:

@@ -19,6 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from sync_platform.engine.desired import compiled, fields_read, looked_up, with_payload
+from sync_platform.engine.drift import heed_drift
 from sync_platform.engine.handful import MODES
 from sync_platform.engine.judging import Judge
 from sync_platform.engine.lookups import folded_fields
@@ -79,6 +80,7 @@ class Lane:
         # a worker's circuit paces what a batch run would wait for
         errors = replace(self.spec.errors, retries=1, backoff_seconds=min(self.spec.errors.backoff_seconds, 0.2))
         self.spec = replace(self.spec, errors=errors)
+        heed_drift(self.session, self.spec, self.schema)
         self.target_connector = self.session.connector(self.spec.target.connection)
         self.target_stream = self.target_connector.stream(self.spec.target.object)
         self.folded = folded_fields(self.target_connector, self.target_stream)

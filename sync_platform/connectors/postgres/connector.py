@@ -16,7 +16,7 @@ from pydantic import PrivateAttr
 
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.postgres import probing, reading, replication
+from sync_platform.connectors.postgres import adding, probing, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
@@ -283,6 +283,15 @@ class Postgres(Connector):
     def refuse_creates(self, stream: str, given: Sequence[str]) -> None:
         """ConfigError when a new row of these columns would have no key; see `ChecksCreates`."""
         refuse_keyless(self.table(stream), given)
+
+    def column_ddl(self, stream: str, fields: Mapping[str, pa.DataType]) -> list[str]:
+        """`ALTER TABLE … ADD COLUMN` for each field; see `AddsColumns`."""
+        return adding.statements(self.table(stream), fields)
+
+    def add_columns(self, stream: str, fields: Mapping[str, pa.DataType]) -> None:
+        """Adds columns that are not there yet, in one transaction."""
+        with self.server().session() as session:
+            adding.add(session, self.table(stream), fields)
 
     def delivered(self, stream: str, delivery: str) -> bool:
         """Whether the delivery's marker is in the database."""
