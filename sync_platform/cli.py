@@ -18,6 +18,7 @@ import typer
 from sync_platform.commands.capturing import capture
 from sync_platform.commands.conflicts import conflicts
 from sync_platform.commands.dead_letters import dead
+from sync_platform.commands.drift import drift
 from sync_platform.commands.invocation import Full, Json, ProjectDir, SyncName, answering, project_of
 from sync_platform.commands.links import links
 from sync_platform.commands.operating import operating
@@ -37,6 +38,7 @@ app.add_typer(operating)
 app.add_typer(capture, name="capture")
 app.add_typer(conflicts, name="conflicts")
 app.add_typer(dead, name="dead")
+app.add_typer(drift, name="drift")
 app.add_typer(webhooks, name="webhooks")
 app.add_typer(links, name="links")
 
@@ -96,12 +98,23 @@ def apply(
 
 
 @app.command()
-def run(sync: SyncName, full: Full = False, project: ProjectDir = None, json: Json = False) -> None:
-    """Run a sync once: load, map, plan, deliver; then print its report."""
+def run(
+    syncs: Annotated[list[str], typer.Argument(metavar="SYNC...", help="The sync's name, or several.")],
+    full: Full = False,
+    project: ProjectDir = None,
+    json: Json = False,
+) -> None:
+    """Run a sync once: load, map, plan, deliver; then print its report. Of several, those others refer to go first."""
     with answering(json) as output:
-        from sync_platform.commands.planning import run_sync
+        if len(syncs) == 1:
+            from sync_platform.commands.planning import run_sync
 
-        _finish(output, run_sync(project_of(project), sync, full=full))
+            _finish(output, run_sync(project_of(project), syncs[0], full=full))
+        from sync_platform.commands.running_several import exit_code_of_all, run_several, show_reports
+
+        done = run_several(project_of(project), syncs, full=full)
+        output.show(done, lambda: show_reports(done))
+        raise SystemExit(exit_code_of_all(done))
 
 
 @app.command()

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sync_platform.commands.checking_capture import check_capture, deletion_notes
-from sync_platform.commands.checking_target import refuse_unfit_match, target_notes
+from sync_platform.commands.checking_capture import check_capture
+from sync_platform.commands.checking_target import (
+    check_drift,
+    mend_missing,
+    reference_notes,
+    refuse_unfit_creates,
+    refuse_unfit_match,
+    target_notes,
+)
 from sync_platform.commands.checking_two_way import check_two_way, two_way_notes
 from sync_platform.errors import ConfigError
 
@@ -45,8 +52,7 @@ def check_project(project: Project) -> Found:
                 problems += _check_sync(session, declared)
             if not problems:
                 problems += check_two_way(session, list(syncs.values()))
-                parts = (deletion_notes, _losses, target_notes) if not problems else ()
-                lost = [note for one in syncs.values() for part in parts for note in part(session, one)]
+                lost = list(_target_notes(session, syncs)) if not problems else []
                 two_way = (
                     [note for one in syncs.values() for note in two_way_notes(session, one)] if not problems else []
                 )
@@ -58,6 +64,15 @@ def check_project(project: Project) -> Found:
         if not problems
         else [],
     }
+
+
+def _target_notes(session: Session, syncs: Mapping[str, DeclaredSync]) -> Iterator[str]:
+    """Deletions nobody sees, what values lose on their way, and what the targets' own rules mean for the syncs."""
+    for declared in syncs.values():
+        yield from deletion_notes(session, declared)
+        yield from _losses(session, declared)
+        yield from target_notes(session, declared)
+    yield from reference_notes(session, syncs)
 
 
 def _check_sync(session: Session, declared: DeclaredSync) -> list[Found]:
@@ -73,7 +88,7 @@ def _check_sync(session: Session, declared: DeclaredSync) -> list[Found]:
     if len(schemas) < 2:
         return found
     found += check_capture(session, declared)
-    for part in (_filter, _dedupe, _contract, _match, _alert):
+    for part in (_drift, _filter, _dedupe, _contract, _match, _creates, _alert):
         try:
             part(session, declared, schemas)
         except ConfigError as error:
@@ -86,12 +101,18 @@ def _check_sync(session: Session, declared: DeclaredSync) -> list[Found]:
 
 
 _PATHS = {
+    "_drift": "attributes.drift",
     "_filter": "attributes.source.filter",
     "_dedupe": "attributes.dedupe.by",
     "_contract": "attributes.contract",
     "_match": "attributes.target.match",
+    "_creates": "attributes.mapping",
     "_alert": "attributes.errors.alert",
 }
+
+
+def _drift(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schema]) -> None:
+    check_drift(session, declared, schemas)
 
 
 def _filter(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schema]) -> None:
@@ -140,6 +161,10 @@ def _match(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schem
             mend="match on a field of the target",
         )
     refuse_unfit_match(session, declared)
+
+
+def _creates(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schema]) -> None:
+    refuse_unfit_creates(session, declared)
 
 
 def _alert(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Schema]) -> None:
@@ -191,7 +216,8 @@ def _mapping(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Sch
         schemas["target"],
         load=lambda dotted: session.project.load(dotted, field_name="mapping"),
     )
-    return compiled.check(schemas["source"], schemas["target"])
+    found = compiled.check(schemas["source"], schemas["target"])
+    return [mend_missing(session, declared, schemas, problem) for problem in found]
 
 
 def _losses(session: Session, declared: DeclaredSync) -> Iterator[str]:

@@ -229,6 +229,10 @@ class SyncAttributes(Strict):
     )
     compare: Literal["target", "links"] | None = None
     on_target_delete: Literal["recreate", "hold", "ignore"] = "recreate"
+    drift: Literal["ignore", "add_column", "pause"] = Field(
+        "ignore",
+        description="A schema changed: go on, add mapped fields that the target lacks, or wait for a person",
+    )
     errors: ErrorRules = Field(default_factory=ErrorRules)
     guards: GuardRules = Field(default_factory=GuardRules)
     matching: MatchingRules | None = None
@@ -321,6 +325,7 @@ class SyncAttributes(Strict):
             max_lag=self.max_lag,
             compare=self.compare or ("target" if self.matching else None),
             on_target_delete=self.on_target_delete,
+            drift=self.drift,
             errors=ErrorHandling(
                 retries=self.errors.retries,
                 backoff_seconds=self.errors.backoff_seconds,

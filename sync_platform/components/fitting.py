@@ -37,6 +37,8 @@ def refuse_unfit(told: SyncAttributes) -> None:
         ("dedupe", told.dedupe is not None, "a two-way sync links one record to one; leave dedupe out and merge "
          "duplicates in the source"),
         ("compare", told.compare == "links", "a two-way sync reads its target; leave compare out"),
+        ("drift", told.drift == "add_column", "a two-way sync needs its fields on both sides; write drift: ignore or "
+         "drift: pause"),
         ("on_target_delete", told.on_target_delete != "recreate", "a two-way sync says it for both sides; write "
          "on_delete: {target: ...} instead"),
     )  # fmt: skip

@@ -15,7 +15,17 @@ from sync_platform.connectors.webhook import Acknowledgement, Proof, SampleReque
 from sync_platform.errors import ConfigError
 from sync_platform.model import Change, Event, Health, Outcome, Page, Position, Stream
 
-__all__ = ["BulkTarget", "Connector", "Quota", "Shared", "TellsMerges", "Token", "TokenStore", "Traffic"]
+__all__ = [
+    "BulkTarget",
+    "ChecksCreates",
+    "Connector",
+    "Quota",
+    "Shared",
+    "TellsMerges",
+    "Token",
+    "TokenStore",
+    "Traffic",
+]
 
 
 class Connector(dg.ConfigurableResource):  # type: ignore[type-arg]
@@ -166,6 +176,14 @@ class TellsEmpty(Protocol):
 
     def is_empty(self, stream: str) -> bool:
         """Whether there is no record at all."""
+
+
+@runtime_checkable
+class ChecksCreates(Protocol):
+    """A target that can say beforehand that new records of some fields could not be created."""
+
+    def refuse_creates(self, stream: str, given: Sequence[str]) -> None:
+        """Raises ConfigError with what is missing when only these fields are given."""
 
 
 @runtime_checkable

@@ -12,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 
 from sync_platform.engine.changeset import open_change_set
+from sync_platform.engine.drift import heed_drift
 from sync_platform.engine.judging import Judge
 from sync_platform.engine.mapping import CompiledMapping, compile_mapping
 from sync_platform.engine.spec import Lookup
@@ -139,6 +140,10 @@ def prepare(session: Session, spec: SyncSpec, *, full: bool = False) -> Prepared
     if spec.two_way is not None:
         from sync_platform.engine.twoway.preparing import prepare_both
 
+        with session.lake.connect() as con:
+            staged = columns(con, spec.source.connection, spec.source.object)
+        if staged is not None:
+            heed_drift(session, spec, staged)
         return prepare_both(session, spec, full=full)
     session.hold(spec.name)
     with session.lake.connect() as con:
@@ -158,6 +163,7 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, f
             value=str(spec.source),
             mend=f"run `sync-platform run {spec.name}`, which loads it",
         )
+    heed_drift(session, spec, schema)
     now = session.now()
     with session.database.connection() as connection:
         position = read_position(connection, spec.name)

@@ -15,6 +15,7 @@ Compare: TypeAlias = Literal["target", "links"]
 Kind: TypeAlias = Literal["email", "phone", "name", "text"]
 Side: TypeAlias = Literal["source", "target"]
 Conflicts: TypeAlias = Literal["newest", "source", "target", "ask"]
+Drift: TypeAlias = Literal["ignore", "add_column", "pause"]
 OnDelete: TypeAlias = Literal["propagate", "archive", "ignore"]
 
 
@@ -159,6 +160,7 @@ class SyncSpec:
     max_lag: float = 30.0  # seconds an event may wait before a run takes over from the workers
     compare: Compare | None = None
     on_target_delete: Literal["recreate", "hold", "ignore"] = "recreate"
+    drift: Drift = "ignore"  # what a schema that changed does to the sync
     errors: ErrorHandling = field(default_factory=ErrorHandling)
     guards: Guards = field(default_factory=Guards)
     matching: Matching | None = None
@@ -167,7 +169,7 @@ class SyncSpec:
     def config_hash(self) -> str:
         """A digest of everything that changes what the sync would write."""
         told = asdict(self)
-        for silent in ("description", "frequency", "max_lag", "errors", "guards", "matching"):
+        for silent in ("description", "frequency", "max_lag", "errors", "guards", "matching", "drift"):
             told.pop(silent)
         if self.two_way is None:  # a one-way sync's digest is what it was before there was another kind
             told.pop("two_way")

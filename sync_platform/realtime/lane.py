@@ -18,6 +18,7 @@ import polars as pl
 import pyarrow as pa
 
 from sync_platform.engine.desired import compiled, fields_read, looked_up, with_payload
+from sync_platform.engine.drift import heed_drift
 from sync_platform.engine.handful import MODES
 from sync_platform.engine.judging import Judge
 from sync_platform.engine.lookups import folded_fields
@@ -73,6 +74,7 @@ class Lane:
     def __post_init__(self) -> None:
         self.declared = self.spec
         self.spec = paced(self.spec)
+        heed_drift(self.session, self.spec, self.schema)
         self.target_connector = self.session.connector(self.spec.target.connection)
         self.target_stream = self.target_connector.stream(self.spec.target.object)
         self.folded = folded_fields(self.target_connector, self.target_stream)

@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from sync_platform.engine.deliver import contract_failures, without_call
+from sync_platform.engine.drift import heed_drift
 from sync_platform.engine.judging import Judge
 from sync_platform.engine.recover import recover
 from sync_platform.engine.spec import Side
@@ -72,6 +73,7 @@ class TwoWayLane:
             "target": self._watched(self.spec.target, schemas[1]),
         }
         self.schemas: dict[Side, pa.Schema] = {"source": schemas[0], "target": schemas[1]}
+        heed_drift(self.session, self.spec, schemas[0])
         options = self.session.project.stream_options(self.spec.source)
         self.judge = Judge.of(self.spec, schemas[0], options.filter)
 

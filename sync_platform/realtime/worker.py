@@ -22,7 +22,7 @@ import polars as pl
 
 from sync_platform.connectors.quota import Priority
 from sync_platform.crash import crash_point
-from sync_platform.errors import AccessError, ConfigError, ContractError, SyncError, TransientError
+from sync_platform.errors import AccessError, BlockedError, ConfigError, ContractError, SyncError, TransientError
 from sync_platform.ledger.claims import BusyError
 from sync_platform.ledger.workers import forget, registered, workers
 from sync_platform.model import Status
@@ -156,8 +156,12 @@ class Worker:
         for name, spec in self.syncs().items():
             made = self._lanes.get(name)
             if made is None or self.clock() - made[0] > STALE_AFTER:
-                with contextlib.suppress(SyncError):  # whoever needs it says what is wrong
+                try:
                     self._lanes[name] = (self.clock(), self._made(spec))
+                except BlockedError:  # it is paused: what was prepared before must not go on
+                    self._lanes.pop(name, None)
+                except SyncError:  # whoever needs it says what is wrong
+                    pass
 
     def _bury(self) -> None:
         _, dead = workers(self.session.database)
@@ -265,7 +269,7 @@ class Worker:
             self._outage(spec, batch, error)
         except (AccessError, TransientError):
             raise  # the state
-        except ConfigError as error:
+        except (ConfigError, BlockedError) as error:
             self.say(f"worker: {spec.name} cannot work: {error}")
             self._give_back(batch, REFUSED_SECONDS, error.message)
             self._told_if_changed(spec, failing=True)

@@ -13,8 +13,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from sync_platform.connectors.choosing import chosen_cursor, chosen_key
+from sync_platform.connectors.postgres.procedure import Procedure, find
 from sync_platform.connectors.postgres.session import Session, identifier, literal
-from sync_platform.connectors.postgres.table import PgTable, references_of, uniques_of
+from sync_platform.connectors.postgres.table import PgTable, PostgresOptions, references_of, uniques_of
 from sync_platform.connectors.sql import NOT_FINITE, ODD_UUIDS, ZERO_BYTES, Column, TableOptions, did_you_mean
 from sync_platform.errors import AuthError, ConfigError
 from sync_platform.model import Field
@@ -105,7 +106,7 @@ ORDER BY 1, 2 LIMIT 2000
 """
 
 
-def describe(session: Session, stream: str, schema: str, options: Mapping[str, TableOptions]) -> PgTable:
+def describe(session: Session, stream: str, schema: str, options: Mapping[str, PostgresOptions]) -> PgTable:
     """The table a stream's name means: `name` in the default schema, or `schema.name`.
 
     Raises ConfigError with the nearest names when there is none, AuthError when it cannot be read.
@@ -132,9 +133,16 @@ def describe(session: Session, stream: str, schema: str, options: Mapping[str, T
                     value=stream,
                     mend=f"GRANT SELECT ON {identifier(place, name)} TO the connection's role",
                 )
-            chosen = options.get(stream) or options.get(f"{place}.{name}") or TableOptions()
-            return _table(place, name, told, chosen)
+            chosen = options.get(stream) or options.get(f"{place}.{name}") or PostgresOptions()
+            table = _table(place, name, told, chosen)
+            return table if chosen.procedure is None else _called(table, find(session, chosen.procedure, schema))
     raise _unknown(session, stream, schema)
+
+
+def _called(table: PgTable, procedure: Procedure) -> PgTable:
+    """A table whose batches a procedure takes: what its columns require is the procedure's affair."""
+    columns = {name: replace(column, not_null=False) for name, column in table.columns.items()}
+    return replace(table, procedure=procedure, columns=columns, writable=True, plain_inserts=False)
 
 
 def _unknown(session: Session, stream: str, schema: str) -> ConfigError:

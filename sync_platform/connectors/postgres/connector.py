@@ -16,15 +16,15 @@ from pydantic import PrivateAttr
 
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.postgres import probing, reading, replication
+from sync_platform.connectors.postgres import adding, probing, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
 from sync_platform.connectors.postgres.replication import Kept
 from sync_platform.connectors.postgres.session import Server, identifier, literal
 from sync_platform.connectors.postgres.storing import text_of
-from sync_platform.connectors.postgres.table import PgTable, uniqueness
-from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_whole_part
+from sync_platform.connectors.postgres.table import PgTable, PostgresOptions, uniqueness
+from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_keyless, refuse_whole_part
 from sync_platform.connectors.sql import Table, TableOptions, refusals_before_sending, translate
 from sync_platform.connectors.uniqueness import Uniqueness
 from sync_platform.crash import crash_point
@@ -60,7 +60,8 @@ class Postgres(Connector):
     """One PostgreSQL database. Every table and view of it is a stream, named `table` or `schema.table`.
 
     `tables` says about a table what its catalogue does not, by the stream's name:
-    `tables={"orders": {"cursor": "changed_on", "tombstone": "deleted_at"}}`, see `TableOptions`.
+    `tables={"orders": {"cursor": "changed_on", "tombstone": "deleted_at"}}`, see `TableOptions` and
+    `PostgresOptions`.
     """
 
     system: ClassVar[str] = "postgres"
@@ -72,7 +73,7 @@ class Postgres(Connector):
     schema_name: str = Setting(
         default="public", alias="schema", description="Schema of tables that are named without one."
     )
-    tables: dict[str, TableOptions] = Setting(default_factory=dict, description="Options by stream name.")
+    tables: dict[str, PostgresOptions] = Setting(default_factory=dict, description="Options by stream name.")
     statement_timeout_seconds: float = Setting(default=3600.0, description="0 means no limit.")
     lock_timeout_seconds: float = Setting(default=60.0, description="0 means no limit.")
     page_bytes: int = Setting(default=8 << 20, description="Size of one page of a read, about.")
@@ -136,7 +137,7 @@ class Postgres(Connector):
         answer then holds what every table has in common, and key and cursor only where they are configured.
         """
         if isinstance(self.url, dg.EnvVar):
-            options = self.tables.get(name, TableOptions())
+            options = self.tables.get(name, PostgresOptions())
             return _stream(name, options, key=tuple(options.key), cursor=options.cursor or None)
         table = self.table(name)
         unique = tuple(c.name for c in table.columns.values() if c.unique and (c.name,) != table.key)
@@ -203,17 +204,18 @@ class Postgres(Connector):
     def _write(self, stream: str, changes: Sequence[Change]) -> list[Outcome]:
         names, op = sorted({name for change in changes for name in change.fields}), changes[0].op
         table = self._table_for(stream, names, lambda name: [change.fields.get(name) for change in changes])
-        short = self._updated(table, changes) if op is Op.UPDATE and len(changes) <= MOST else None
+        marked = op is Op.CREATE or table.procedure is not None  # a repeated update by key is harmless by itself
+        short = self._updated(table, changes) if op is Op.UPDATE and not marked and len(changes) <= MOST else None
         if short is not None:
             return short
         found: dict[int, pa.Table] = {}
         with self.server().session() as session:
             markers = self._markers_of()
-            if op is Op.CREATE:
+            if marked:
                 markers.prepare(session)
             session.begin(read_only=False)
             session.run("SET CONSTRAINTS ALL IMMEDIATE", f"writing {stream}")
-            if op is Op.CREATE:
+            if marked:
                 recorded = markers.claim_all(session, [c.token for c in changes], stream)
                 found = {i: recorded[c.token] for i, c in enumerate(changes) if c.token in recorded}
             groups: dict[tuple[str, ...], list[int]] = {}
@@ -224,14 +226,14 @@ class Postgres(Connector):
                 part = _texts(table, same, [changes[i] for i in places])
                 answer = apply_part(session, table, op, part, changes[0].match)
                 found |= {place: answer.slice(row, 1) for row, place in enumerate(places)}
-            if op is Op.CREATE and groups:
+            if marked and groups:
                 markers.record_all(session, {changes[i].token: found[i] for p in groups.values() for i in p})
             crash_point("request_sent")
             session.commit(f"writing {stream}")
             crash_point("answer_received")
         return [_outcome(change, found[i]) for i, change in enumerate(changes)]
 
-    def _updated(self, table: Table, changes: Sequence[Change]) -> list[Outcome] | None:
+    def _updated(self, table: PgTable, changes: Sequence[Change]) -> list[Outcome] | None:
         """The outcomes of a few updates of the same fields that go well; None: none of them was made.
 
         Columns that might store something else than they are given are left to the longer way, which refuses that.
@@ -280,6 +282,25 @@ class Postgres(Connector):
     def uniqueness(self, stream: str, match: Sequence[str]) -> Uniqueness:
         """Whether a unique constraint of the table covers exactly these columns; see `UniqueTarget`."""
         return uniqueness(self.table(stream, fresh=True), match)
+
+    def refers_to(self, stream: str, others: Sequence[str]) -> list[str]:
+        """Those of `others` to whose rows this table's foreign keys refer; see `Related`."""
+        table = self.table(stream)
+        parents = {f"{one.parent_schema}.{one.parent}" for one in table.references} - {str(table)}
+        return [other for other in others if str(self.table(other)) in parents]
+
+    def refuse_creates(self, stream: str, given: Sequence[str]) -> None:
+        """ConfigError when a new row of these columns would have no key; see `ChecksCreates`."""
+        refuse_keyless(self.table(stream), given)
+
+    def column_ddl(self, stream: str, fields: Mapping[str, pa.DataType]) -> list[str]:
+        """`ALTER TABLE … ADD COLUMN` for each field; see `AddsColumns`."""
+        return adding.statements(self.table(stream), fields)
+
+    def add_columns(self, stream: str, fields: Mapping[str, pa.DataType]) -> None:
+        """Adds columns that are not there yet, in one transaction."""
+        with self.server().session() as session:
+            adding.add(session, self.table(stream), fields)
 
     def delivered(self, stream: str, delivery: str) -> bool:
         """Whether the delivery's marker is in the database."""

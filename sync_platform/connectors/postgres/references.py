@@ -31,10 +31,11 @@ def waiting_for(table: PgTable, op: Op, error: DriverError) -> Refusal | None:
     told = details(error)
     name = told.get("constraint")
     values = re.search(r"\)=\((.*)\)", told.get("detail", ""))
-    outgoing = next((one for one in table.references if one.name == name), None)
-    if outgoing is not None and op in (Op.CREATE, Op.UPDATE) and told.get("table") == table.name:
-        return missing(outgoing, values[1] if values else "")
-    return needed(f"{told.get('schema')}.{told.get('table')}", table)
+    if op in (Op.CREATE, Op.UPDATE):
+        outgoing = next((one for one in table.references if one.name == name), None)
+        return missing(outgoing, values[1] if values else "") if outgoing else None
+    incoming = next((one for one in table.referenced if one.name == name), None)
+    return needed(f"{incoming.schema}.{incoming.table}", table) if incoming else None
 
 
 def missing(reference: Reference, values: str) -> Refusal:

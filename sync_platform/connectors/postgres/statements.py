@@ -46,7 +46,7 @@ def create(table: Table, given: Sequence[str], low: int, high: int, *, unique: U
     https://www.postgresql.org/docs/current/sql-insert.html#SQL-ON-CONFLICT
     """
     drawn = [name for name in table.key if name not in given]
-    _refuse_undrawn(table, drawn)
+    refuse_undrawn(table, drawn)
     values = [f"{typed(table, table.columns[name])} AS {identifier(name)}" for name in given]
     values += [f"{table.columns[name].default} AS {identifier(name)}" for name in drawn]
     names = ", ".join(identifier(name) for name in (*given, *drawn))
@@ -66,7 +66,7 @@ def create(table: Table, given: Sequence[str], low: int, high: int, *, unique: U
     )
 
 
-def _refuse_undrawn(table: Table, drawn: Sequence[str]) -> None:
+def refuse_undrawn(table: Table, drawn: Sequence[str]) -> None:
     """Raises ConfigError for key columns of a new row that neither the mapping nor a default gives."""
     for name in drawn:
         column = table.columns[name]
@@ -82,6 +82,13 @@ def _refuse_undrawn(table: Table, drawn: Sequence[str]) -> None:
                 field=name,
                 mend=f"map {name}, or give the column a default",
             )
+
+
+def objects(table: Table, given: Sequence[str], low: int, high: int) -> str:
+    """Staged rows as a procedure is given them: `_n`, `_key`, `_target_id` and the fields in their columns' types."""
+    values = [f"{typed(table, table.columns[name])} AS {identifier(name)}" for name in given]
+    named = ", ".join(["p._n", "p._key", "p._target_id", *values])
+    return f"SELECT {named} FROM {PART} p WHERE p._n >= {low} AND p._n < {high}"
 
 
 def probe(table: Table, name: str, row: int) -> str:

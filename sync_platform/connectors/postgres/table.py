@@ -6,8 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sync_platform.connectors.sql import Table
+from pydantic import Field as Setting
+
+from sync_platform.connectors.postgres.procedure import Procedure
+from sync_platform.connectors.sql import Table, TableOptions
 from sync_platform.connectors.uniqueness import Uniqueness
+
+
+class PostgresOptions(TableOptions):
+    """What a person says about one table or view of PostgreSQL."""
+
+    procedure: str | None = Setting(
+        default=None,
+        description="Function (op text, rows jsonb) that takes each batch instead of INSERT, UPDATE and DELETE.",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +54,7 @@ class Reference:
 class PgTable(Table):
     """A table or view with its unique constraints and foreign keys."""
 
+    procedure: Procedure | None = None  # what takes its batches instead of statements of ours
     uniques: tuple[Unique, ...] = ()
     references: tuple[Reference, ...] = ()  # to whom its rows refer
     referenced: tuple[Reference, ...] = ()  # who refers to its rows, and keeps them from being deleted

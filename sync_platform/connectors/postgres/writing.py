@@ -17,14 +17,14 @@ from adbc_driver_manager import Error as DriverError
 
 from sync_platform.connectors.postgres import statements
 from sync_platform.connectors.postgres.faults import connection_lost, refusal_of
+from sync_platform.connectors.postgres.procedure import BATCH, answered
 from sync_platform.connectors.postgres.references import waiting_for, waiting_rows
-from sync_platform.connectors.postgres.session import Session
+from sync_platform.connectors.postgres.session import Session, identifier
 from sync_platform.connectors.postgres.storing import INTEGERS, exact, storable
 from sync_platform.connectors.postgres.table import PgTable, Unique
 from sync_platform.connectors.sql import (
     PartOutcome,
     Refusal,
-    Table,
     all_applied,
     isolate,
     key_texts,
@@ -32,7 +32,7 @@ from sync_platform.connectors.sql import (
     refuse_unsayable,
     zero_bytes,
 )
-from sync_platform.errors import ConfigError
+from sync_platform.errors import ConfigError, ContractError
 from sync_platform.model import Op, Status
 
 TECHNICAL: Final = ("_key", "_target_id")
@@ -64,7 +64,8 @@ def apply_part(session: Session, table: PgTable, op: Op, rows: pa.Table, match: 
     arbiter = table.arbiter(match) if op is Op.CREATE and set(match) <= set(given) else None
     sent = rows.take(pa.array(places, pa.int64())) if refused else rows
     while places:
-        waiting = _Staged(session, table, op, given, places, outcome, arbiter).apply(sent)
+        kind = _Staged if table.procedure is None else _Called
+        waiting = kind(session, table, op, given, places, outcome, arbiter).apply(sent)
         if not waiting or len(waiting) == len(places):
             break
         # what they wait for may have been written after them: a refused row had split the part between them
@@ -86,16 +87,33 @@ def outdated(table: PgTable, names: Iterable[str], texts: Callable[[str], Iterab
     return False
 
 
-def refuse_whole_part(table: Table, op: Op, given: Sequence[str]) -> None:
+def refuse_whole_part(table: PgTable, op: Op, given: Sequence[str]) -> None:
     if not table.writable:
         raise ConfigError(f"{table} cannot be written", field="object", value=str(table), mend="name a table")
     for name in given:
         if table.column(name).readonly and not (op is Op.CREATE and name in table.key):
             raise ConfigError(f"{table}.{name} is computed by the database", field=name, mend=f"do not map {name}")
-    refuse_unsayable(table, op, given)
+    if table.procedure is None:
+        refuse_unsayable(table, op, given)
+    elif op is Op.CREATE:
+        refuse_keyless(table, given)
 
 
-def _copy_straight(session: Session, table: Table, given: Sequence[str], rows: pa.Table) -> pa.Array | None:
+def refuse_keyless(table: PgTable, given: Sequence[str]) -> None:
+    """Raises ConfigError when nothing tells the key of a new row of these columns."""
+    drawn = [name for name in table.key if name not in given]
+    if table.procedure is None:
+        statements.refuse_undrawn(table, drawn)
+    elif drawn and "target_id" not in table.procedure.columns:
+        raise ConfigError(
+            f"{table.procedure} does not tell which rows it made, and the mapping does not give {', '.join(drawn)}",
+            field="procedure",
+            value=str(table.procedure),
+            mend=f"let it answer a column target_id, or map {drawn[0]}",
+        )
+
+
+def _copy_straight(session: Session, table: PgTable, given: Sequence[str], rows: pa.Table) -> pa.Array | None:
     """The new keys after a COPY into the table itself; None when types or the server do not allow it."""
     arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
     for name in given:
@@ -141,7 +159,7 @@ class _Staged:
         """Stages the rows, applies them and settles what became of each; those that wait for others and were tried."""
         _stage(self.session, self.table, self.op, self.given, rows)
         waiting: list[int] = []
-        searched = False
+        searched = self.table.procedure is not None  # its rows may go anywhere
 
         def attempt(low: int, high: int) -> Refusal | None:
             nonlocal searched
@@ -163,7 +181,8 @@ class _Staged:
             if any(reference.within for reference in self.table.references):  # nobody's row is there by it any more
                 self.session.run(f"DELETE FROM {statements.PART} WHERE _n = {row}", self._doing)
 
-        isolate(0, rows.num_rows, attempt, refuse)
+        for low in range(0, rows.num_rows, self._most(rows)):
+            isolate(low, min(low + self._most(rows), rows.num_rows), attempt, refuse)
         self.session.run(f"DROP TABLE pg_temp.{statements.PART}", self._doing)
         return sorted(waiting)
 
@@ -172,7 +191,7 @@ class _Staged:
         session, doing = self.session, self._doing
         session.run("SAVEPOINT part", doing)
         try:
-            answer = session.raw_rows(self._statement(low, high))
+            answer = self._answer(low, high)
         except DriverError as error:
             refusal = waiting_for(self.table, self.op, error) or refusal_of(error)
             if refusal is None:
@@ -190,12 +209,17 @@ class _Staged:
     def _doing(self) -> str:
         return f"writing {self.table}"
 
-    def _statement(self, low: int, high: int) -> str:
+    def _most(self, rows: pa.Table) -> int:
+        return int(rows.num_rows)
+
+    def _answer(self, low: int, high: int) -> pa.Table:
         if self.op is Op.CREATE:
-            return statements.create(self.table, self.given, low, high, unique=self.unique)
-        if self.op is Op.UPDATE:
-            return statements.update(self.table, self.given, low, high)
-        return statements.remove(self.table, low, high)
+            sql = statements.create(self.table, self.given, low, high, unique=self.unique)
+        elif self.op is Op.UPDATE:
+            sql = statements.update(self.table, self.given, low, high)
+        else:
+            sql = statements.remove(self.table, low, high)
+        return self.session.raw_rows(sql)
 
     def _settle(self, answer: pa.Table) -> None:
         """Takes over what a statement answered for its range."""
@@ -261,9 +285,48 @@ class _Staged:
         self.outcome.settle(place, status, Refusal(None, f"{self.table} {why}"))
 
 
-def _stage(session: Session, table: Table, op: Op, given: Sequence[str], rows: pa.Table) -> None:
+class _Called(_Staged):
+    """Rows given to the table's procedure, so many at a time."""
+
+    def _most(self, rows: pa.Table) -> int:
+        return BATCH
+
+    def _answer(self, low: int, high: int) -> pa.Table:
+        procedure = self.table.procedure
+        assert procedure is not None
+        rows = statements.objects(self.table, self.given, low, high)
+        own = self.op is Op.CREATE and set(self.table.key) <= set(self.given)
+        keys = [f"r.{identifier(name)}::text AS k{i}" for i, name in enumerate(self.table.key)] if own else []
+        given = self.session.raw_rows(f"SELECT {', '.join(['r._n', 'r._key', *keys])} FROM ({rows}) r")
+        told = procedure.call(self.session, str(self.op), rows)
+        said = answered(procedure, given["_key"].to_pylist(), told)
+        found = [said.get(key, {}) for key in given["_key"].to_pylist()]
+        texts = key_texts([given[f"k{i}"] for i in range(len(keys))]).to_pylist() if own else [None] * len(found)
+        targets = [one.get("target_id") or text for one, text in zip(found, texts, strict=True)]
+        errors = [one.get("error") for one in found]
+        columns = {"target_id": pa.array(targets, pa.string()), "error": pa.array(errors, pa.string())}
+        return pa.table({"_n": given["_n"], "_key": given["_key"]} | columns)
+
+    def _settle(self, answer: pa.Table) -> None:
+        for row in answer.to_pylist():
+            place = self.places[row["_n"]]
+            if row["error"] is not None:
+                self.outcome.settle(place, Status.FAILED, Refusal(None, row["error"]))
+            elif self.op is Op.CREATE and row["target_id"] is None:
+                raise ContractError(
+                    f"{self.table.procedure} did not tell which row it made of {row['_key']}",
+                    field="procedure",
+                    mend="answer each created row's key as target_id, or an error",
+                )
+            elif self.op is Op.CREATE:
+                self.outcome.targets[place] = row["target_id"]
+
+
+def _stage(session: Session, table: PgTable, op: Op, given: Sequence[str], rows: pa.Table) -> None:
     arrays: dict[str, pa.Array | pa.ChunkedArray] = {"_n": pa.array(range(rows.num_rows), pa.int64())}
-    if op is not Op.CREATE:
+    if table.procedure is not None:
+        arrays["_key"] = rows["_key"].cast(pa.string())
+    if op is not Op.CREATE or table.procedure is not None:
         arrays["_target_id"] = rows["_target_id"].cast(pa.string())
     if op in (Op.CREATE, Op.UPDATE):
         arrays |= {name: storable(table.columns[name], rows[name]) for name in given}

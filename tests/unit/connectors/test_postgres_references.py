@@ -127,8 +127,8 @@ def test_a_reference_over_several_columns_and_deferred_is_told_by_row(
 ) -> None:
     sql.execute("CREATE TABLE orders (tenant int, number text, PRIMARY KEY (tenant, number))")
     sql.execute(
-        "CREATE TABLE items (id int PRIMARY KEY, tenant int, number text, FOREIGN KEY (tenant, number) REFERENCES orders"
-        " DEFERRABLE INITIALLY DEFERRED)"
+        "CREATE TABLE items (id int PRIMARY KEY, tenant int, number text, FOREIGN KEY (tenant, number)"
+        " REFERENCES orders DEFERRABLE INITIALLY DEFERRED)"
     )
     sql.execute("INSERT INTO orders VALUES (1, 'a')")
     rows = part([1, 2, 3], tenant=[1, 1, None], number=["a", "b", "c"])
