@@ -6,7 +6,7 @@ https://www.postgresql.org/docs/current/catalogs.html
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -92,6 +92,12 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
   AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND left(c.relname, 1) <> '_'
 ORDER BY 1, 2 LIMIT 2000
 """
+
+
+def described_query(stream: str, query: str, columns: Sequence[Mapping[str, Any]], options: TableOptions) -> Table:
+    """A query as a table that is only read; see `queries`."""
+    told = {"kind": "query", "columns": columns, "indexes": [], "writes": 0, "rewrites": False}
+    return replace(_table("", stream, told, options), query=query)
 
 
 def describe(session: Session, stream: str, schema: str, options: Mapping[str, TableOptions]) -> Table:
@@ -272,5 +278,7 @@ def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOption
         )
     unique_indexes = [i["columns"] for i in told["indexes"] if i["primary"] or i["unique"]]  # the primary key first
     return replace(
-        bare, key=tuple(options.key) or chosen_key(bare, unique_indexes), cursor=chosen_cursor(bare, CURSOR_TYPES)
+        bare,
+        key=tuple(options.key) or chosen_key(bare, unique_indexes),
+        cursor=chosen_cursor(bare, CURSOR_TYPES) if options.query is None or options.cursor else None,
     )

@@ -16,12 +16,14 @@ from pydantic import PrivateAttr
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.connector import Connector
 from sync_platform.connectors.postgres import probing, reading, replication
-from sync_platform.connectors.postgres.catalog import describe
+from sync_platform.connectors.postgres.catalog import describe, described_query
 from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
+from sync_platform.connectors.postgres.queries import columns_of
 from sync_platform.connectors.postgres.replication import Kept
 from sync_platform.connectors.postgres.session import Server, identifier, literal
 from sync_platform.connectors.postgres.writing import apply_part, refuse_whole_part, text_of
+from sync_platform.connectors.query import refuse_unfit, unfollowable_query
 from sync_platform.connectors.sql import Table, TableOptions, refusals_before_sending, translate
 from sync_platform.crash import crash_point
 from sync_platform.errors import ConfigError
@@ -52,7 +54,8 @@ class Postgres(Connector):
     """One PostgreSQL database. Every table and view of it is a stream, named `table` or `schema.table`.
 
     `tables` says about a table what its catalogue does not, by the stream's name:
-    `tables={"orders": {"cursor": "changed_on", "tombstone": "deleted_at"}}`, see `TableOptions`.
+    `tables={"orders": {"cursor": "changed_on", "tombstone": "deleted_at"}}`, see `TableOptions`; a `query` there
+    is a stream of its own: `tables={"big": {"query": "SELECT …", "key": ["id"], "cursor": "updated_at"}}`.
     """
 
     system: ClassVar[str] = "postgres"
@@ -111,6 +114,12 @@ class Postgres(Connector):
     def table(self, stream: str, *, fresh: bool = False) -> Table:
         """The table a stream's name means, as described last (or now, with `fresh`)."""
         if fresh or stream not in self._described:
+            options = self.tables.get(stream)
+            if options is not None and options.query is not None:
+                query = refuse_unfit(stream, options, "postgres")
+                columns = columns_of(self.server(), stream, query, options.key)
+                self._described[stream] = described_query(stream, query, columns, options)
+                return self._described[stream]
             with self.server().session() as session:
                 self._described[stream] = describe(session, stream, self.schema_name, self.tables)
         return self._described[stream]
@@ -276,7 +285,10 @@ class Postgres(Connector):
 
     def capture_problems(self, streams: Sequence[str]) -> list[str]:
         """Why these tables cannot be followed, each with its mend; see `replication`."""
-        return replication.problems(self.server(), self._kept(), [self.table(name, fresh=True) for name in streams])
+        tables = [self.table(name, fresh=True) for name in streams]
+        found = [unfollowable_query(table) for table in tables if table.query is not None]
+        plain = [table for table in tables if table.query is None]
+        return found + (replication.problems(self.server(), self._kept(), plain) if plain else [])
 
     def follow(self, streams: Sequence[str], since: str | None) -> Feed:
         """The changes of these tables through our slot; see `following`."""

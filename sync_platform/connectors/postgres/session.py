@@ -94,7 +94,13 @@ class Session:
         with self.translating(doing):
             self.cursor.adbc_statement.set_options(**{StatementOptions.BATCH_SIZE_HINT_BYTES.value: str(size_bytes)})
             self.raw(sql)
-            yield from self.cursor.fetch_record_batch()
+            answer = self.cursor._results
+            assert (
+                answer is not None
+            )  # the driver's public reader gives errors behind the first batch without their code
+            with contextlib.suppress(StopIteration):
+                while True:
+                    yield answer.reader.read_next_batch()
 
     def copy_in(self, schema: str | None, name: str, rows: pa.Table) -> None:
         """COPYs rows into a table of exactly these types, or (no schema) into a new temporary one.
