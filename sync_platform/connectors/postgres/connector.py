@@ -15,15 +15,15 @@ from pydantic import PrivateAttr
 
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.postgres import probing, reading, replication
-from sync_platform.connectors.postgres.catalog import describe, described_query
+from sync_platform.connectors.postgres import probing, queries, reading, replication
+from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
-from sync_platform.connectors.postgres.queries import columns_of
+from sync_platform.connectors.postgres.replica import Replica
 from sync_platform.connectors.postgres.replication import Kept
-from sync_platform.connectors.postgres.session import Server, identifier, literal
+from sync_platform.connectors.postgres.session import Server, identifier, literal, session_settings
 from sync_platform.connectors.postgres.writing import apply_part, refuse_whole_part, text_of
-from sync_platform.connectors.query import refuse_unfit, unfollowable_query
+from sync_platform.connectors.query import unfollowable_query
 from sync_platform.connectors.sql import Table, TableOptions, refusals_before_sending, translate
 from sync_platform.crash import crash_point
 from sync_platform.errors import ConfigError
@@ -80,7 +80,17 @@ class Postgres(Connector):
     )
     slot_limit_drops: bool = Setting(default=False, description="Beyond that limit, give the slot up.")
 
+    replica_url: str = Setting(
+        default="",
+        repr=False,
+        description="A streaming replica of the url's server that whole and incremental reads ask.",
+    )
+    replica_patience_seconds: float = Setting(
+        default=60.0, description="How long a read waits for the replica to have what the primary had when it began."
+    )
+
     _server: Server | None = PrivateAttr(default=None)
+    _standby: Replica | None = PrivateAttr(default=None)
     _few: FewRows | None = PrivateAttr(default=None)
     _markers: dict[str, Markers] = PrivateAttr(default_factory=dict)
     _described: dict[str, Table] = PrivateAttr(default_factory=dict)
@@ -90,19 +100,22 @@ class Postgres(Connector):
         """The server and its idle connections."""
         with self._lock:
             if self._server is None:
-                settings = {
-                    "standard_conforming_strings": "on",
-                    "TimeZone": "UTC",
-                    "DateStyle": "ISO, YMD",
-                    "IntervalStyle": "iso_8601",
-                    "bytea_output": "hex",
-                    "extra_float_digits": "1",
-                    "statement_timeout": str(int(self.statement_timeout_seconds * 1000)),
-                    "lock_timeout": str(int(self.lock_timeout_seconds * 1000)),
-                }
+                settings = session_settings(self.statement_timeout_seconds, self.lock_timeout_seconds)
                 self._server = Server(self.url, settings, self._traffic)
                 self._few = FewRows(self._server.conninfo, settings, self._traffic)
             return self._server
+
+    def _replica(self) -> Replica | None:
+        """The replica to read from, where there is one."""
+        if not self.replica_url:
+            return None
+        primary = self.server()
+        with self._lock:
+            if self._standby is None:
+                settings = session_settings(self.statement_timeout_seconds, self.lock_timeout_seconds)
+                server = Server(self.replica_url, settings, self._traffic)
+                self._standby = Replica(primary, server, self.replica_patience_seconds)
+            return self._standby
 
     def close(self) -> None:
         """Closes the idle connections; the next call opens new ones."""
@@ -110,15 +123,15 @@ class Postgres(Connector):
             self._server.close()
         if self._few is not None:
             self._few.close()
+        if self._standby is not None:
+            self._standby.server.close()
 
     def table(self, stream: str, *, fresh: bool = False) -> Table:
         """The table a stream's name means, as described last (or now, with `fresh`)."""
         if fresh or stream not in self._described:
             options = self.tables.get(stream)
             if options is not None and options.query is not None:
-                query = refuse_unfit(stream, options, "postgres")
-                columns = columns_of(self.server(), stream, query, options.key)
-                self._described[stream] = described_query(stream, query, columns, options)
+                self._described[stream] = queries.describe(self.server(), stream, options)
                 return self._described[stream]
             with self.server().session() as session:
                 self._described[stream] = describe(session, stream, self.schema_name, self.tables)
@@ -148,6 +161,8 @@ class Postgres(Connector):
             problems.append(f"there is no schema {self.schema_name!r}")
         elif not told["usable"]:
             problems.append(f"role {told['who']} may not use schema {self.schema_name!r}: GRANT USAGE ON SCHEMA to it")
+        replica = self._replica()
+        problems += filter(None, [replica.trouble() if replica is not None else None])
         return Health(
             ok=not problems,
             account=f"{told['who']} at {place.removeprefix('postgres ')}",
@@ -168,7 +183,10 @@ class Postgres(Connector):
         where: str | None = None,
     ) -> Iterator[Page]:
         """Rows changed since a position, from one snapshot; see `watermark` for what makes it safe."""
-        return reading.read(self.server(), self.table(stream, fresh=True), since, fields, where, self.page_bytes)
+        table, read_at = self.table(stream, fresh=True), dt.datetime.now(dt.UTC)
+        replica = self._replica()
+        server = self.server() if replica is None else replica.caught_up()
+        return reading.read(server, table, since, fields, where, self.page_bytes, read_at)
 
     def get(self, stream: str, ids: Sequence[str], fields: Sequence[str]) -> pa.Table:
         """The rows of these keys (texts; JSON arrays of texts for composite keys)."""
@@ -180,8 +198,9 @@ class Postgres(Connector):
 
     def probe(self, stream: str) -> str | None:
         """The counters of a table's written rows, or the newest cursor and the number of rows."""
-        with self.server().session() as session:
-            return probing.probe(session, self.table(stream))
+        replica, table = self._replica(), self.table(stream)  # what a read would not see yet is no change yet
+        with (self.server() if replica is None else replica.server).session() as session:
+            return probing.probe(session, table)
 
     def preview(self, stream: str, predicate: str) -> str | None:
         """The predicate as PostgreSQL is asked it; None when it cannot be said there."""

@@ -13,9 +13,11 @@ import psycopg
 import pyarrow as pa
 
 from sync_platform.connectors.hiding import hide
+from sync_platform.connectors.postgres.catalog import described_query
 from sync_platform.connectors.postgres.faults import refused_login
 from sync_platform.connectors.postgres.session import Server, identifier
-from sync_platform.connectors.sql import Table
+from sync_platform.connectors.query import refuse_unfit
+from sync_platform.connectors.sql import Table, TableOptions
 from sync_platform.errors import ConfigError
 
 _TYPES: Final = """
@@ -30,7 +32,13 @@ JOIN pg_type t ON t.oid = w.oid LEFT JOIN pg_type b ON t.typtype = 'd' AND b.oid
 """
 
 
-def columns_of(server: Server, stream: str, query: str, key: Sequence[str]) -> list[dict[str, Any]]:
+def describe(server: Server, stream: str, options: TableOptions) -> Table:
+    """The query of a stream's options as a table; ConfigError when it is not one query, or wrong."""
+    query = refuse_unfit(stream, options, "postgres")
+    return described_query(stream, query, _columns_of(server, stream, query, options.key), options)
+
+
+def _columns_of(server: Server, stream: str, query: str, key: Sequence[str]) -> list[dict[str, Any]]:
     """What the catalogue's columns would tell of a query's; ConfigError with the server's words when it is wrong."""
     try:
         with psycopg.connect(server.conninfo, options="-c default_transaction_read_only=on") as connection:

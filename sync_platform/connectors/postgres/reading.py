@@ -75,13 +75,14 @@ def read(
     fields: Sequence[str] | None,
     where: str | None,
     page_bytes: int,
+    read_at: dt.datetime,
 ) -> Iterator[Page]:
     """The rows changed since a position, or all of them, from one snapshot.
 
     A full read goes by key and may be resumed after any page; an incremental one goes by cursor, then
-    key. `complete` is claimed only by a full read that began at the beginning.
+    key. `complete` is claimed only by a full read that began at the beginning. `read_at`: the server has all that was
+    committed before.
     """
-    read_at = dt.datetime.now(dt.UTC)
     columns = _columns(table, fields)
     asked = [] if where is None else [f"({translate(where, table, 'postgres')})"]
     stored = parse(still_good(table, since))
