@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sync_platform.commands.checking_capture import check_capture
+from sync_platform.commands.checking_capture import check_capture, deletion_notes
 from sync_platform.commands.checking_target import (
     check_drift,
     mend_missing,
@@ -221,7 +221,7 @@ def _mapping(session: Session, declared: DeclaredSync, schemas: dict[str, pa.Sch
 
 
 def _losses(session: Session, declared: DeclaredSync) -> Iterator[str]:
-    """What values may lose between the two sides' types."""
+    """What values may lose between the two sides' types, and a source that can only be read as a whole."""
     from sync_platform.engine.losses import mapping_losses
     from sync_platform.engine.mapping import compile_mapping
 
@@ -230,7 +230,10 @@ def _losses(session: Session, declared: DeclaredSync) -> Iterator[str]:
     compiled = compile_mapping(
         spec, source, target, load=lambda dotted: session.project.load(dotted, field_name="mapping")
     )
-    return (f"{spec.name}: {loss}" for loss in mapping_losses(compiled.rules, source, target))
+    yield from (f"{spec.name}: {loss}" for loss in mapping_losses(compiled.rules, source, target))
+    if session.connector(spec.source.connection).stream(spec.source.object).cursor is None:
+        mend = "name one in the connection's tables"
+        yield f"{spec.name}: {spec.source} has no cursor, so every read is a full one; {mend}"
 
 
 def _mapping_problem(declared: DeclaredSync, problem: Problem) -> Found:

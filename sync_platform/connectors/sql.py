@@ -63,6 +63,9 @@ class TableOptions(dg.Config):
         default=None, description="Column that marks a deleted row: true, or a time. Deletes then set it."
     )
     as_text: list[str] = Setting(default_factory=list, description="Columns to read as the database prints them.")
+    query: str | None = Setting(
+        default=None, description="A SELECT that the stream is made of, instead of a table; it needs a `key`."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,9 +126,10 @@ class Table:
     row_versions: bool  # do its rows carry the transaction that wrote them?
     writable: bool
     plain_inserts: bool  # does an inserted row arrive as given (a real table, no trigger before inserts)?
+    query: str | None = None  # what it is made of, where it is no table or view of the database
 
     def __str__(self) -> str:
-        return f"{self.schema}.{self.name}"
+        return f"{self.schema}.{self.name}" if self.query is None else f"the query {self.name}"
 
     def column(self, name: str) -> Column:
         """The column of that name; ConfigError with the nearest names otherwise."""

@@ -17,6 +17,7 @@ import pyarrow.types as pt
 from sync_platform.engine.compiling import CompiledRule, bind
 from sync_platform.engine.conversion import polars_type
 from sync_platform.engine.expressions import resolve
+from sync_platform.engine.spec import Expression
 from sync_platform.errors import SyncError
 from sync_platform.model import Field
 
@@ -42,7 +43,7 @@ def mapping_losses(rules: Mapping[str, CompiledRule], source: pa.Schema, target:
     """The losses of every field that a mapping writes, each beginning with the field's name."""
     shape = {f.name: polars_type(f.type) for f in source}
     for name, rule in rules.items():
-        if name not in target.names or rule.error or not isinstance(rule.rule, str):
+        if name not in target.names or rule.error or not isinstance(rule.rule, Expression):
             continue
         given = _given(rule, source, shape)
         if given is not None:
@@ -51,8 +52,8 @@ def mapping_losses(rules: Mapping[str, CompiledRule], source: pa.Schema, target:
 
 def _given(rule: CompiledRule, source: pa.Schema, shape: Mapping[str, pl.DataType]) -> Field | None:
     """The field that a rule hands on as it is; for an expression only its type is known."""
-    assert isinstance(rule.rule, str)
-    plain = resolve(rule.rule.strip().strip('"'), source.names)
+    assert isinstance(rule.rule, Expression)
+    plain = resolve(rule.rule.sql.strip().strip('"'), source.names)
     if plain is not None:
         return Field.from_arrow(source.field(plain))
     try:

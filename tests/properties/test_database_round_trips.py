@@ -23,11 +23,10 @@ from hypothesis import strategies as st
 
 from sync_platform.connectors.mysql import MySQL
 from sync_platform.connectors.postgres import Postgres
-from sync_platform.engine.losses import losses
+from sync_platform.engine.losses import mapping_losses
 from sync_platform.engine.mapping import CompiledMapping, compile_mapping
 from sync_platform.engine.spec import Endpoint, Expression, SyncSpec
 from sync_platform.errors import ContractError
-from sync_platform.model import Field
 from sync_platform.staging.canonical import canonical, fit
 from tests.private_mariadb import shared
 from tests.private_postgres import PrivateServer
@@ -160,7 +159,7 @@ def _mapping(source: Side, target: Side, names: Sequence[str]) -> CompiledMappin
 
 def _losses(source: Side, target: Side, name: str) -> list[str]:
     given_columns, wanted = source.connector.discover(TABLE), target.connector.discover(TABLE)
-    return losses(Field.from_arrow(given_columns.field(name)), Field.from_arrow(wanted.field(name)))
+    return list(mapping_losses(_mapping(source, target, [name]).rules, given_columns, wanted))
 
 
 def _sent(source: Side, target: Side, names: Sequence[str]) -> dict[int, str]:

@@ -13,8 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_platform.engine.conversion import can_convert, convert, polars_type
-from sync_platform.engine.losses import losses
-from sync_platform.model import Field
+from sync_platform.engine.losses import losses, mapping_losses
+from sync_platform.engine.mapping import compile_mapping
+from sync_platform.engine.spec import Endpoint, Expression, FieldRule, SyncSpec
+from sync_platform.model import Field, schema_of
 
 
 def _decimals(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
@@ -128,3 +130,20 @@ def test_what_fits_is_not_told() -> None:
     assert losses(short, long) == []
     few = Field(name="a", type=pa.string(), values=("x",))
     assert losses(few, Field(name="b", type=pa.string(), values=("x", "y"))) == []
+
+
+def test_check_tells_the_losses_of_fields_and_of_expressions_by_the_fields_name() -> None:
+    source = schema_of((Field(name="whole", type=pa.int64()), Field(name="At", type=pa.timestamp("us"))))
+    target = schema_of((Field(name="small", type=pa.int16()), Field(name="at", type=pa.date32())))
+    rules = {"small": Expression(sql="whole"), "at": Expression(sql='"at"')}
+    there, back = Endpoint(connection="a", object="o"), Endpoint(connection="b", object="o")
+
+    def told(mapping: dict[str, FieldRule]) -> list[str]:
+        spec = SyncSpec(name="s", source=there, target=back, mapping=mapping, match=("small",))
+        return list(mapping_losses(compile_mapping(spec, source, target).rules, source, target))
+
+    assert told(dict(rules)) == [
+        "small: numbers below -32768 or above 32767 are refused",
+        "at: the time of the day is left out",
+    ]
+    assert told({"small": Expression(sql="whole + 1")}) == ["small: numbers below -32768 or above 32767 are refused"]

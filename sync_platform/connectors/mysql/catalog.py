@@ -161,6 +161,21 @@ class Reading:
     timezone: str | None = None
 
 
+def described_query(
+    stream: str, query: str, columns: list[dict[str, str | None]], options: TableOptions, meaning: Reading
+) -> StoredTable:
+    """A query as a table that is only read; see `queries`."""
+    told: dict[str, str | None] = {"schema": "", "name": stream, "kind": "QUERY", "rewriting": "0"}
+    return replace(_table(told, columns, [], _in_zone(options, meaning), meaning), query=query)
+
+
+def _in_zone(options: TableOptions, meaning: Reading) -> TableOptions:
+    """The options with the connection's zone, where the table names none of its own."""
+    if options.timezone is None and meaning.timezone is not None:
+        return options.model_copy(update={"timezone": meaning.timezone})
+    return options
+
+
 def describe(
     session: Session, stream: str, schema: str, options: Mapping[str, TableOptions], meaning: Reading
 ) -> StoredTable:
@@ -179,9 +194,7 @@ def describe(
                 columns = session.rows(_COLUMNS.format(**asked), f"describing {stream}")
                 indexes = session.rows(_INDEXES.format(**asked), f"describing {stream}")
                 chosen = options.get(stream) or options.get(f"{place}.{name}") or TableOptions()
-                if chosen.timezone is None and meaning.timezone is not None:
-                    chosen = chosen.model_copy(update={"timezone": meaning.timezone})
-                return _table(told, columns, indexes, chosen, meaning)
+                return _table(told, columns, indexes, _in_zone(chosen, meaning), meaning)
     raise _unknown(session, stream, schema)
 
 
@@ -319,10 +332,14 @@ def _table(
                 mend="name a tinyint(1), a bit(1) or a time column",
             )
     key = tuple(options.key) or chosen_key(bare, uniques.values())
-    return replace(bare, key=key, cursor=chosen_cursor(bare, CURSOR_TYPES), writable=bare.why_not is None)
+    guessed = options.query is None or options.cursor  # updated_at may speak of one of several joined rows
+    cursor = chosen_cursor(bare, CURSOR_TYPES) if guessed else None
+    return replace(bare, key=key, cursor=cursor, writable=bare.why_not is None)
 
 
 def _why_not(told: Mapping[str, str | None]) -> str | None:
+    if told["kind"] == "QUERY":
+        return "it is a query"
     if told["kind"] == "VIEW":
         return None if told["updatable"] == "YES" else "it is a view that cannot be updated"
     if told["transactional"] != "YES":

@@ -17,11 +17,13 @@ from pydantic import PrivateAttr
 
 from sync_platform.connectors.connector import Connector
 from sync_platform.connectors.mysql import binlog, probing, reading
-from sync_platform.connectors.mysql.catalog import Reading, StoredTable, describe
+from sync_platform.connectors.mysql.catalog import Reading, StoredTable, describe, described_query
 from sync_platform.connectors.mysql.marker import Markers
+from sync_platform.connectors.mysql.queries import columns_of
 from sync_platform.connectors.mysql.session import Server, identifier
 from sync_platform.connectors.mysql.storing import text_of
 from sync_platform.connectors.mysql.writing import apply_part
+from sync_platform.connectors.query import refuse_unfit, unfollowable_query
 from sync_platform.connectors.sql import TableOptions, translate
 from sync_platform.crash import crash_point
 from sync_platform.errors import ConfigError
@@ -49,8 +51,9 @@ class MySQL(Connector):
     """One MySQL or MariaDB database. Every table and view is a stream, named `table` or `database.table`.
 
     `tables` says about a table what its catalogue does not, by the stream's name:
-    `tables={"orders": {"cursor": "changed_on", "tombstone": "deleted_at"}}`, see `TableOptions`. What becomes
-    of MySQL's types is listed in `decoding`.
+    `tables={"orders": {"cursor": "changed_on", "tombstone": "deleted_at"}}`, see `TableOptions`; a `query` there
+    is a stream of its own: `tables={"big": {"query": "SELECT …", "key": ["id"], "cursor": "updated_at"}}`. What
+    becomes of MySQL's types is listed in `decoding`.
     """
 
     system: ClassVar[str] = "mysql"
@@ -112,8 +115,14 @@ class MySQL(Connector):
         if fresh or stream not in self._described:
             server = self.server()
             meaning = Reading(tinyint1_is_boolean=self.tinyint1_is_boolean, timezone=self.timezone)
+            options = self.tables.get(stream)
             with server.session() as session:
-                self._described[stream] = describe(session, stream, server.database, self.tables, meaning)
+                if options is not None and options.query is not None:
+                    query = refuse_unfit(stream, options, "mysql")
+                    columns = columns_of(session, stream, query, tuple(options.key))
+                    self._described[stream] = described_query(stream, query, columns, options, meaning)
+                else:
+                    self._described[stream] = describe(session, stream, server.database, self.tables, meaning)
         return self._described[stream]
 
     def stream(self, name: str) -> Stream:
@@ -180,7 +189,10 @@ class MySQL(Connector):
 
     def capture_problems(self, streams: Sequence[str]) -> list[str]:
         """Why these tables cannot be followed in the binlog, each with its mend."""
-        return binlog.problems(self.server(), self._fresh, streams)
+        queries = [name for name in streams if getattr(self.tables.get(name), "query", None) is not None]
+        plain = [name for name in streams if name not in queries]
+        found = [unfollowable_query(self._fresh(name)) for name in queries]
+        return found + (binlog.problems(self.server(), self._fresh, plain) if plain else [])
 
     def follow(self, streams: Sequence[str], since: str | None) -> binlog.BinlogFeed:
         """The changes of these tables behind a position of the binlog; see `connectors.capture`.

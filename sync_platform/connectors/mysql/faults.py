@@ -148,7 +148,10 @@ def refused_login(error: BaseException, place: str, secrets: list[str]) -> SyncE
             f"{place}: the login was refused ({said})", mend="correct the user and the password in the url"
         )
     if isinstance(cause, ssl.SSLError) or code in (2026, 3159, 1828) or "SSL" in said:
-        return AccessError(f"{place}: no secure connection ({said})", mend="check ssl-mode and ssl-ca in the url")
+        mend = "check ssl-mode in the url, and that ssl-ca names the authority that signed the server's certificate"
+        if "doesn't match" in said or "not valid for" in said:
+            mend = "let the url name the host as the server's certificate does, or check ssl-mode in it"
+        return AccessError(f"{place}: no secure connection ({said})", mend=mend)
     if code in _PASSING:
         return TransientError(f"{place}: {_PASSING[code]} ({said})", mend="the next run tries again")
     if code in (1129, 1130):

@@ -15,6 +15,7 @@ from sync_platform.connectors.key_text import text_bytes
 from sync_platform.connectors.mysql.catalog import StoredColumn, StoredTable
 from sync_platform.connectors.mysql.charsets import is_known, is_unicode, to_bytes
 from sync_platform.connectors.mysql.decoding import conform, local_text
+from sync_platform.connectors.mysql.queries import source_of
 from sync_platform.connectors.mysql.session import Server, identifier, literal
 from sync_platform.connectors.mysql.watermark import (
     Progress,
@@ -26,6 +27,7 @@ from sync_platform.connectors.mysql.watermark import (
     parse,
     position_of,
 )
+from sync_platform.connectors.query import of_query, still_good
 from sync_platform.connectors.sql import key_parts, translate
 from sync_platform.errors import RecordError
 from sync_platform.model import Page, Position
@@ -63,7 +65,7 @@ def read(
     read_at = dt.datetime.now(dt.UTC)
     columns = _columns(table, fields)
     asked = [] if where is None else [f"({translate(where, table, 'mysql')})"]
-    stored = parse(since)
+    stored = parse(still_good(table, since))
     with server.session() as session:
         snapshot = Snapshot.begin(session)
         if isinstance(stored, Progress):
@@ -77,22 +79,22 @@ def read(
         if progress.after:
             asked.append(behind(table, order, progress.after))
         sql = (
-            f"SELECT {_selected(columns)} FROM {identifier(table.schema, table.name)}"
+            f"SELECT {_selected(columns)} FROM {source_of(table)}"
             + (f" WHERE {' AND '.join(asked)}" if asked else "")
             + f" ORDER BY {', '.join(_sortable(table.columns[name]) for name in order)}"
         )
         last, any_row = _empty(columns), False
         for batch in ahead(session.batches(sql, f"reading {table}", manner.page_bytes), _AHEAD):
             if last.num_rows:
-                yield Page(table=_marked(table, last), position=progress.position(), read_at=read_at)
+                yield Page(table=_marked(table, last), position=of_query(table, progress.position()), read_at=read_at)
             last = conform(table, columns, batch, zero_dates=manner.zero_dates)
             progress = _advance(table, progress, order, batch, last, seeing=not resumed)
             any_row = any_row or last.num_rows > 0
         yield Page(
             table=_marked(table, last),
-            position=position_of(finished(table, progress, empty=not any_row)),
+            position=of_query(table, position_of(finished(table, progress, empty=not any_row))),
             read_at=read_at,
-            complete=progress.began is None and not resumed,
+            complete=progress.began is None and not resumed and (since is None or table.cursor is None),
         )
 
 
@@ -150,7 +152,7 @@ def _looked_up(
     if conditions:
         with server.session() as session:
             for condition in conditions:
-                sql = f"SELECT {_selected(columns)} FROM {identifier(table.schema, table.name)} WHERE {condition}"
+                sql = f"SELECT {_selected(columns)} FROM {source_of(table)} WHERE {condition}"
                 found += [
                     conform(table, columns, batch, zero_dates=manner.zero_dates)
                     for batch in session.batches(sql, f"looking up rows of {table}", manner.page_bytes)

@@ -157,6 +157,13 @@ class Session:
                 for row in batch.to_pylist()
             ]
 
+    def fields(self, sql: str, doing: str) -> list[Any]:
+        """The columns of a query's answer, as the driver describes them (`name`, `type_code`, `flags`, `length` …)."""
+        with self.translating(doing):
+            self._traffic.api_calls += 1
+            self._connection.query(sql.encode())
+            return list(self._connection._result.fields)
+
     def batches(self, sql: str, doing: str, size_bytes: int) -> Iterator[pa.RecordBatch]:
         """The rows of a query as they stream in, every value the bytes the server printed; at least one batch."""
         with self.translating(doing):

@@ -6,7 +6,7 @@ https://www.postgresql.org/docs/current/catalogs.html
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -104,6 +104,13 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
   AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' AND left(c.relname, 1) <> '_'
 ORDER BY 1, 2 LIMIT 2000
 """
+
+
+def described_query(stream: str, query: str, columns: Sequence[Mapping[str, Any]], options: PostgresOptions) -> PgTable:
+    """A query as a table that is only read; see `queries`."""
+    nothing: Mapping[str, Any] = {"indexes": [], "references": [], "referenced": [], "writes": 0, "rewrites": False}
+    told = {**nothing, "kind": "query", "columns": columns}
+    return replace(_table("", stream, told, options), query=query)
 
 
 def describe(session: Session, stream: str, schema: str, options: Mapping[str, PostgresOptions]) -> PgTable:
@@ -314,5 +321,7 @@ def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOption
         )
     unique_indexes = [i["columns"] for i in told["indexes"] if i["valid"] and (i["primary"] or i["unique"])]
     return replace(
-        bare, key=tuple(options.key) or chosen_key(bare, unique_indexes), cursor=chosen_cursor(bare, CURSOR_TYPES)
+        bare,
+        key=tuple(options.key) or chosen_key(bare, unique_indexes),
+        cursor=chosen_cursor(bare, CURSOR_TYPES) if options.query is None or options.cursor else None,
     )

@@ -16,15 +16,17 @@ from pydantic import PrivateAttr
 
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.postgres import adding, probing, reading, replication
+from sync_platform.connectors.postgres import adding, probing, queries, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
+from sync_platform.connectors.postgres.replica import Replica
 from sync_platform.connectors.postgres.replication import Kept
-from sync_platform.connectors.postgres.session import Server, identifier, literal
+from sync_platform.connectors.postgres.session import Server, identifier, literal, session_settings
 from sync_platform.connectors.postgres.storing import text_of
 from sync_platform.connectors.postgres.table import PgTable, PostgresOptions, uniqueness
 from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_keyless, refuse_whole_part
+from sync_platform.connectors.query import unfollowable_query
 from sync_platform.connectors.sql import Table, TableOptions, refusals_before_sending, translate
 from sync_platform.connectors.uniqueness import Uniqueness
 from sync_platform.crash import crash_point
@@ -61,7 +63,8 @@ class Postgres(Connector):
 
     `tables` says about a table what its catalogue does not, by the stream's name:
     `tables={"orders": {"cursor": "changed_on", "tombstone": "deleted_at"}}`, see `TableOptions` and
-    `PostgresOptions`.
+    `PostgresOptions`; a `query` there is a stream of its own:
+    `tables={"big": {"query": "SELECT …", "key": ["id"], "cursor": "updated_at"}}`.
     """
 
     system: ClassVar[str] = "postgres"
@@ -87,7 +90,17 @@ class Postgres(Connector):
     )
     slot_limit_drops: bool = Setting(default=False, description="Beyond that limit, give the slot up.")
 
+    replica_url: str = Setting(
+        default="",
+        repr=False,
+        description="A streaming replica of the url's server that whole and incremental reads ask.",
+    )
+    replica_patience_seconds: float = Setting(
+        default=60.0, description="How long a read waits for the replica to have what the primary had when it began."
+    )
+
     _server: Server | None = PrivateAttr(default=None)
+    _standby: Replica | None = PrivateAttr(default=None)
     _few: FewRows | None = PrivateAttr(default=None)
     _markers: dict[str, Markers] = PrivateAttr(default_factory=dict)
     _described: dict[str, PgTable] = PrivateAttr(default_factory=dict)
@@ -97,19 +110,22 @@ class Postgres(Connector):
         """The server and its idle connections."""
         with self._lock:
             if self._server is None:
-                settings = {
-                    "standard_conforming_strings": "on",
-                    "TimeZone": "UTC",
-                    "DateStyle": "ISO, YMD",
-                    "IntervalStyle": "iso_8601",
-                    "bytea_output": "hex",
-                    "extra_float_digits": "1",
-                    "statement_timeout": str(int(self.statement_timeout_seconds * 1000)),
-                    "lock_timeout": str(int(self.lock_timeout_seconds * 1000)),
-                }
+                settings = session_settings(self.statement_timeout_seconds, self.lock_timeout_seconds)
                 self._server = Server(self.url, settings, self._traffic)
                 self._few = FewRows(self._server.conninfo, settings, self._traffic)
             return self._server
+
+    def _replica(self) -> Replica | None:
+        """The replica to read from, where there is one."""
+        if not self.replica_url:
+            return None
+        primary = self.server()
+        with self._lock:
+            if self._standby is None:
+                settings = session_settings(self.statement_timeout_seconds, self.lock_timeout_seconds)
+                server = Server(self.replica_url, settings, self._traffic)
+                self._standby = Replica(primary, server, self.replica_patience_seconds)
+            return self._standby
 
     def close(self) -> None:
         """Closes the idle connections; the next call opens new ones."""
@@ -117,10 +133,16 @@ class Postgres(Connector):
             self._server.close()
         if self._few is not None:
             self._few.close()
+        if self._standby is not None:
+            self._standby.server.close()
 
     def table(self, stream: str, *, fresh: bool = False) -> PgTable:
         """The table a stream's name means, as described last (or now, with `fresh`)."""
         if fresh or stream not in self._described:
+            options = self.tables.get(stream)
+            if options is not None and options.query is not None:
+                self._described[stream] = queries.describe(self.server(), stream, options)
+                return self._described[stream]
             with self.server().session() as session:
                 self._described[stream] = describe(session, stream, self.schema_name, self.tables)
         return self._described[stream]
@@ -154,6 +176,8 @@ class Postgres(Connector):
             problems.append(f"there is no schema {self.schema_name!r}")
         elif not told["usable"]:
             problems.append(f"role {told['who']} may not use schema {self.schema_name!r}: GRANT USAGE ON SCHEMA to it")
+        replica = self._replica()
+        problems += filter(None, [replica.trouble() if replica is not None else None])
         return Health(
             ok=not problems,
             account=f"{told['who']} at {place.removeprefix('postgres ')}",
@@ -174,7 +198,10 @@ class Postgres(Connector):
         where: str | None = None,
     ) -> Iterator[Page]:
         """Rows changed since a position, from one snapshot; see `watermark` for what makes it safe."""
-        return reading.read(self.server(), self.table(stream, fresh=True), since, fields, where, self.page_bytes)
+        table, read_at = self.table(stream, fresh=True), dt.datetime.now(dt.UTC)
+        replica = self._replica()
+        server = self.server() if replica is None else replica.caught_up()
+        return reading.read(server, table, since, fields, where, self.page_bytes, read_at)
 
     def get(self, stream: str, ids: Sequence[str], fields: Sequence[str]) -> pa.Table:
         """The rows of these keys (texts; JSON arrays of texts for composite keys)."""
@@ -186,8 +213,9 @@ class Postgres(Connector):
 
     def probe(self, stream: str) -> str | None:
         """The counters of a table's written rows, or the newest cursor and the number of rows."""
-        with self.server().session() as session:
-            return probing.probe(session, self.table(stream))
+        replica, table = self._replica(), self.table(stream)  # what a read would not see yet is no change yet
+        with (self.server() if replica is None else replica.server).session() as session:
+            return probing.probe(session, table)
 
     def preview(self, stream: str, predicate: str) -> str | None:
         """The predicate as PostgreSQL is asked it; None when it cannot be said there."""
@@ -318,7 +346,10 @@ class Postgres(Connector):
 
     def capture_problems(self, streams: Sequence[str]) -> list[str]:
         """Why these tables cannot be followed, each with its mend; see `replication`."""
-        return replication.problems(self.server(), self._kept(), [self.table(name, fresh=True) for name in streams])
+        tables = [self.table(name, fresh=True) for name in streams]
+        found = [unfollowable_query(table) for table in tables if table.query is not None]
+        plain = [table for table in tables if table.query is None]
+        return found + (replication.problems(self.server(), self._kept(), plain) if plain else [])
 
     def follow(self, streams: Sequence[str], since: str | None) -> Feed:
         """The changes of these tables through our slot; see `following`."""

@@ -121,10 +121,19 @@ def refused_login(error: Exception, place: str, secrets: list[str]) -> SyncError
     if "database " in low and "does not exist" in low:
         return ConfigError(f"{place}: {said}", field="url", mend="correct the database name in the url")
     if "certificate" in low or "ssl" in low:
-        return AccessError(f"{place}: no secure connection ({said})", mend="check sslmode and sslrootcert in the url")
+        return AccessError(f"{place}: no secure connection ({said})", mend=_secure(low))
     if any(word in low for word in ("starting up", "shutting down", "too many clients", "in recovery mode")):
         return TransientError(f"{place}: {said}", mend="the next run tries again")
     return AccessError(f"{place}: the server cannot be reached ({said})", mend="check host and port, and that it runs")
+
+
+def _secure(said: str) -> str:
+    """What to do about a connection that is not as secure as the url asks."""
+    if "host name" in said:
+        return "let the url name the host as the server's certificate does, or check sslmode and sslrootcert in it"
+    if "does not support ssl" in said:
+        return "switch ssl on at the server; sslmode and sslrootcert in the url ask for it"
+    return "let sslrootcert in the url name the file of the authority that signed the server's certificate"
 
 
 def _first_line(text: str) -> str:

@@ -3,7 +3,8 @@
 A real table on a primary is asked for the server's own counters of written rows: they cost the same for a
 thousand rows and a billion, and move for every insert, update and delete, also for one that commits late. A
 server shows them some seconds after the commit at most. The newest cursor value, where an index has it, is
-there at once. Views, replicas and servers that do not count are asked for the newest cursor and the number of rows.
+there at once. Views, queries, replicas and servers that do not count are
+asked for the newest cursor and the number of rows.
 
 https://www.postgresql.org/docs/current/monitoring-stats.html#MONITORING-PG-STAT-ALL-TABLES-VIEW
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sync_platform.connectors.postgres.queries import source_of
 from sync_platform.connectors.postgres.session import Session, identifier, literal
 from sync_platform.connectors.sql import Table
 
@@ -26,8 +28,10 @@ FROM pg_class c WHERE c.oid = {name}::regclass
 
 def probe(session: Session, table: Table) -> str:
     """A text that differs once rows were written."""
-    name = identifier(table.schema, table.name)
-    told = session.rows(_COUNTED.format(name=literal(name)), f"asking {table} for changes").to_pylist()[0]
+    told = {"counted": False, "counters": None}
+    if table.query is None:
+        name = literal(identifier(table.schema, table.name))
+        told = session.rows(_COUNTED.format(name=name), f"asking {table} for changes").to_pylist()[0]
     cursor = table.columns[table.cursor] if table.cursor else None
     wanted = []
     if cursor is not None and (cursor.indexed or not told["counted"]):
@@ -36,6 +40,8 @@ def probe(session: Session, table: Table) -> str:
         wanted.append("count(*)::text")
     parts = [str(told["counters"])] if told["counted"] else []
     if wanted:
-        rows = session.rows(f"SELECT concat_ws(' ', {', '.join(wanted)}) AS seen FROM {name}", f"asking {table}")
+        rows = session.rows(
+            f"SELECT concat_ws(' ', {', '.join(wanted)}) AS seen FROM {source_of(table)}", f"asking {table}"
+        )
         parts.append(str(rows.column("seen")[0].as_py()))
     return " ".join(parts)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sync_platform.connectors.ahead import ahead
+from sync_platform.connectors.postgres.queries import source_of
 from sync_platform.connectors.postgres.session import Server, array_literal, identifier, literal
 from sync_platform.connectors.postgres.watermark import (
     Progress,
@@ -23,6 +24,7 @@ from sync_platform.connectors.postgres.watermark import (
     parse,
     position_of,
 )
+from sync_platform.connectors.query import of_query, still_good
 from sync_platform.connectors.sql import Column, Table, key_parts, translate
 from sync_platform.errors import ContractError, RecordError
 from sync_platform.model import Page, Position
@@ -73,16 +75,17 @@ def read(
     fields: Sequence[str] | None,
     where: str | None,
     page_bytes: int,
+    read_at: dt.datetime,
 ) -> Iterator[Page]:
     """The rows changed since a position, or all of them, from one snapshot.
 
     A full read goes by key and may be resumed after any page; an incremental one goes by cursor, then
-    key. `complete` is claimed only by a full read that began at the beginning.
+    key. `complete` is claimed only by a full read that began at the beginning. `read_at`: the server has all that was
+    committed before.
     """
-    read_at = dt.datetime.now(dt.UTC)
     columns = _columns(table, fields)
     asked = [] if where is None else [f"({translate(where, table, 'postgres')})"]
-    stored = parse(since)
+    stored = parse(still_good(table, since))
     with server.session() as session:
         snapshot = Snapshot.begin(session)
         if isinstance(stored, Progress):
@@ -96,7 +99,7 @@ def read(
         if progress.after:
             asked.append(_behind(table, order, progress.after))
         sql = (
-            f"SELECT {_selected(columns)} FROM {identifier(table.schema, table.name)}"
+            f"SELECT {_selected(columns)} FROM {source_of(table)}"
             + (f" WHERE {' AND '.join(asked)}" if asked else "")
             + f" ORDER BY {', '.join(_sortable(table.columns[name])[0] for name in order)}"
         )
@@ -104,15 +107,15 @@ def read(
         for batch in ahead(session.batches(sql, f"reading {table}", page_bytes), _AHEAD):
             if last.num_rows:
                 progress = _advance(table, progress, order, last, seeing=not resumed)
-                yield Page(table=_marked(table, last), position=progress.position(), read_at=read_at)
+                yield Page(table=_marked(table, last), position=of_query(table, progress.position()), read_at=read_at)
             last = conform(table, columns, batch)
             any_row = any_row or last.num_rows > 0
         progress = _advance(table, progress, order, last, seeing=not resumed)
         yield Page(
             table=_marked(table, last),
-            position=position_of(finished(table, progress, empty=not any_row)),
+            position=of_query(table, position_of(finished(table, progress, empty=not any_row))),
             read_at=read_at,
-            complete=progress.began is None and not resumed,
+            complete=progress.began is None and not resumed and (since is None or table.cursor is None),
         )
 
 
@@ -139,7 +142,7 @@ def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str])
             )
             sql = (
                 f"SELECT {_selected(columns, 't')} FROM unnest({arrays}) AS w({', '.join(names)}) "
-                f"JOIN {identifier(table.schema, table.name)} t ON {join}"
+                f"JOIN {source_of(table, alias='t')} ON {join}"
             )
             found.append(conform(table, columns, session.rows(sql, f"getting rows of {table}")))
     rows = pa.concat_tables(found) if found else _empty(table, columns)
@@ -156,7 +159,7 @@ def find(server: Server, table: Table, field: str, values: Sequence[str], fields
         for start in range(0, len(wanted), _LOOKUP):
             some = array_literal(wanted[start : start + _LOOKUP])
             sql = (
-                f"SELECT {_selected(columns)} FROM {identifier(table.schema, table.name)} "
+                f"SELECT {_selected(columns)} FROM {source_of(table)} "
                 f"WHERE {identifier(field)} = ANY({some}::{column.cast}[])"
             )
             found.append(conform(table, columns, session.rows(sql, f"looking up {field} in {table}")))

@@ -42,6 +42,20 @@ def array_literal(values: Sequence[str]) -> str:
     return literal("{" + ",".join(quoted) + "}")
 
 
+def session_settings(statement_seconds: float, lock_seconds: float) -> dict[str, str]:
+    """What every session is set to, so that values are printed alike whatever the server's defaults. 0: no limit."""
+    return {
+        "standard_conforming_strings": "on",
+        "TimeZone": "UTC",
+        "DateStyle": "ISO, YMD",
+        "IntervalStyle": "iso_8601",
+        "bytea_output": "hex",
+        "extra_float_digits": "1",
+        "statement_timeout": str(int(statement_seconds * 1000)),
+        "lock_timeout": str(int(lock_seconds * 1000)),
+    }
+
+
 class Session:
     """A connection inside a transaction. Not for use by two threads at once."""
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
-import ipaddress
 import os
+import shutil
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,13 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from sync_platform.connectors.mysql import MySQL
 from sync_platform.errors import AccessError, SyncError
+from tests.certificates import certificate
 from tests.private_mariadb import PrivateMariaDB
 
 Connect = Callable[..., MySQL]
@@ -32,37 +28,6 @@ def refused(*words: str) -> Iterator[None]:
     assert caught.value.mend
     for word in words:
         assert word in str(caught.value)
-
-
-def certificate(folder: Path) -> None:
-    """An authority (ca.pem) and a certificate of 127.0.0.1 by it (server.pem, server.key)."""
-    now = dt.datetime.now(dt.UTC)
-
-    def signed(name: str, issuer: str, key: ec.EllipticCurvePrivateKey, by: ec.EllipticCurvePrivateKey) -> bytes:
-        built = (
-            x509.CertificateBuilder()
-            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - dt.timedelta(days=1))
-            .not_valid_after(now + dt.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=name == issuer, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-            )
-        )
-        return built.sign(by, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    authority, own = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-    (folder / "ca.pem").write_bytes(signed("ca", "ca", authority, authority))
-    (folder / "server.pem").write_bytes(signed("server", "ca", own, authority))
-    encoded = own.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (folder / "server.key").write_bytes(encoded)
-    for file in folder.glob("server.*"):
-        file.chmod(0o644)
 
 
 def test_tls_is_used_verified_and_demanded(shop: str, connect_mysql: Connect, tmp_path: Path) -> None:
@@ -83,14 +48,16 @@ def test_tls_is_used_verified_and_demanded(shop: str, connect_mysql: Connect, tm
                     assert (told["Value"] or "").startswith("TLS"), option
             with refused("no secure connection"):
                 connect_mysql(url=url + "?ssl-mode=VERIFY_CA").check()  # not by an authority of this machine
-            with refused("no secure connection"):
+            (folder / "other").mkdir(mode=0o755)
+            certificate(folder / "other")
+            with refused("no secure connection", "certificate verify failed"):
+                connect_mysql(url=f"{url}?ssl-mode=VERIFY_IDENTITY&ssl-ca={folder}/other/ca.pem").check()
+            with refused("no secure connection", "name the host as the server's certificate does"):
                 other = url.replace("127.0.0.1", "localhost")
                 connect_mysql(url=f"{other}?ssl-mode=VERIFY_IDENTITY&ssl-ca={folder}/ca.pem").check()
             assert connect_mysql(url=url + "?ssl-mode=DISABLED").check().ok
     finally:
-        for file in folder.iterdir():
-            file.unlink()
-        folder.rmdir()
+        shutil.rmtree(folder)
 
 
 def test_a_server_that_asks_for_a_file_of_ours_gets_none(

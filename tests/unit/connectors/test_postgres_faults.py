@@ -196,3 +196,12 @@ def test_a_kill_around_the_commit_leaves_all_or_nothing(
     assert sql.execute("SELECT count(*) FROM t").fetchone() == (2 if stored else 0,)
     assert postgres.write_bulk("t", "create", rows(1, 2), "d1")["_status"].to_pylist() == ["applied"] * 2
     assert sql.execute("SELECT count(*) FROM t").fetchone() == (2,)
+
+
+def test_an_error_behind_the_first_rows_is_told_like_one_before_them(connect: Connect) -> None:
+    slow = "SELECT CASE WHEN g = 90000 THEN pg_sleep(60)::text ELSE g::text END AS v FROM generate_series(1, 99000) g"
+    with connect(statement_timeout_seconds=2).server().session() as session:
+        batches = session.batches(slow, "reading", 1_000)
+        assert next(batches).num_rows > 0
+        with pytest.raises(TransientError, match="longer than its timeout"):
+            list(batches)
