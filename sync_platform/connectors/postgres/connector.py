@@ -15,7 +15,7 @@ from pydantic import PrivateAttr
 
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.postgres import probing, reading, replication
+from sync_platform.connectors.postgres import holders, probing, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
@@ -238,7 +238,7 @@ class Postgres(Connector):
         An update or delete whose row is gone comes back REFUSED, an update that changes nothing NOOP.
         """
         table = self.table(stream)
-        with self.server().session() as session:
+        with holders.named(self.server(), table), self.server().session() as session:
             markers = self._markers_of()
             markers.prepare(session)
             session.begin(read_only=False)
