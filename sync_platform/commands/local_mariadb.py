@@ -1,6 +1,7 @@
-"""A MariaDB of the demo's own: on loopback alone, with a password, in a folder, stopped with the demo.
+"""A MariaDB of the demo's own: on loopback alone, with a password, stopped and deleted with the demo.
 
-It needs the system's package `mariadb-server`: no package index has the server.
+It lies in the system's folder for temporary files, which the server's own user can reach when root starts it. It needs
+the system's package `mariadb-server`: no package index has the server.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import secrets
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -37,14 +39,14 @@ def _binary(name: str) -> str:
 class LocalMariaDB:
     """One server, up for the length of the block, that writes a row binlog."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self) -> None:
         self._password = secrets.token_hex(16)
         self._user = "mysql" if os.geteuid() == 0 else getpass.getuser()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self._port = int(probe.getsockname()[1])
         self._server: subprocess.Popen[bytes] | None = None
+        self._folder: Path
 
     def create(self, database: str) -> str:
         """The url of a new, empty database."""
@@ -59,7 +61,7 @@ class LocalMariaDB:
 
     def __enter__(self) -> LocalMariaDB:
         server, maker = _binary("mariadbd"), _binary("mariadb-install-db")
-        self._folder.mkdir(mode=0o700, parents=True)
+        self._folder = Path(tempfile.mkdtemp(prefix="sync-mariadb-"))
         if os.geteuid() == 0:
             shutil.chown(self._folder, self._user)
         made = subprocess.run(
@@ -70,6 +72,7 @@ class LocalMariaDB:
             capture_output=True, check=False,
         )  # fmt: skip
         if made.returncode != 0:
+            self.__exit__(None, None, None)
             raise AccessError(f"MariaDB could not be set up: {made.stderr.decode(errors='replace')[-300:]}")
         begin = self._folder / "begin.sql"
         begin.write_text(
@@ -111,3 +114,4 @@ class LocalMariaDB:
         if self._server is not None and self._server.poll() is None:
             self._server.kill()
             self._server.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)

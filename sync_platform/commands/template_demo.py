@@ -110,7 +110,7 @@ def _place(home: Home, wanted: Template) -> Iterator[Place]:
                 admin.execute("CREATE DATABASE example")
             variables["POSTGRES_URL"] = f"{url.rsplit('/', 1)[0]}/example"
         if "mysql" in wanted.connections:
-            mariadb = stack.enter_context(LocalMariaDB(home.create().root / "mariadb"))
+            mariadb = stack.enter_context(LocalMariaDB())
             variables["MYSQL_URL"] = mariadb.create("example")
         project = home.create().root / "project"
         write_project(project)

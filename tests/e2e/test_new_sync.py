@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from sync_platform.commands.scaffold import write_project
+from sync_platform.commands.templates import templates
 from tests.world import ROOT, SYNC, World
 
 MISSION = {
@@ -82,6 +83,8 @@ def test_an_init_project_loads_from_the_built_wheel(world: World, tmp_path: Path
         "from sync_platform.commands.scaffold import write_project\n"
         "write_project(Path(sys.argv[2]))\n"
         "from sync_platform.project import Project\n"
+        "from sync_platform.commands.templates import from_template, templates\n"
+        "[from_template(Project(Path(sys.argv[2])), name) for name in templates()]\n"
         "from sync_platform.definitions import load\n"
         "defs = load(Project(Path(sys.argv[2])))\n"
         "print(sorted(key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()))\n"
@@ -95,4 +98,5 @@ def test_an_init_project_loads_from_the_built_wheel(world: World, tmp_path: Path
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert f"{SYNC}/delivered" in done.stdout
+    for name in (SYNC, *(one.sync for one in templates().values())):
+        assert f"{name}/delivered" in done.stdout

@@ -16,7 +16,7 @@ from pydantic import Field as Setting
 from pydantic import PrivateAttr
 
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.mysql import binlog, probing, reading
+from sync_platform.connectors.mysql import binlog, holders, probing, reading
 from sync_platform.connectors.mysql.catalog import Reading, StoredTable, describe, described_query
 from sync_platform.connectors.mysql.marker import Markers
 from sync_platform.connectors.mysql.queries import columns_of
@@ -250,7 +250,7 @@ class MySQL(Connector):
         An update whose row is gone comes back REFUSED, an update or delete that changes nothing NOOP.
         """
         table = self.table(stream)
-        with self.server().session() as session:
+        with holders.named(self.server()), self.server().session() as session:
             markers = self._markers_of()
             markers.prepare(session)
             session.begin(read_only=False)

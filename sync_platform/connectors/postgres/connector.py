@@ -16,7 +16,7 @@ from pydantic import PrivateAttr
 
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.postgres import adding, probing, queries, reading, replication
+from sync_platform.connectors.postgres import adding, holders, probing, queries, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
@@ -292,7 +292,7 @@ class Postgres(Connector):
         """
         names = [name for name in rows.column_names if name not in TECHNICAL]
         table = self._table_for(stream, names, lambda name: pc.unique(rows[name].cast(pa.string())).to_pylist())
-        with self.server().session() as session:
+        with holders.named(self.server(), table), self.server().session() as session:
             markers = self._markers_of()
             markers.prepare(session)
             session.begin(read_only=False)

@@ -15,7 +15,15 @@ import pyarrow as pa
 import pytest
 
 from sync_platform.connectors.postgres import Postgres
-from sync_platform.errors import AccessError, AuthError, ConfigError, SyncError, TransientError, UnknownOutcome
+from sync_platform.errors import (
+    AccessError,
+    AuthError,
+    ConfigError,
+    ContractError,
+    SyncError,
+    TransientError,
+    UnknownOutcome,
+)
 from sync_platform.model import Change, Op, Status
 from tests.cut_proxy import CutProxy
 from tests.private_postgres import PrivateServer, free_port
@@ -149,6 +157,32 @@ def test_a_connection_lost_before_the_commit_is_transient_and_stores_nothing(
             connector.write_bulk("t", "create", rows(2), "d1")
         assert not connector.delivered("t", "d1")
     assert sql.execute("SELECT count(*) FROM t").fetchone() == (1,)
+
+
+def test_a_connection_lost_while_reading_is_transient_and_claims_nothing(
+    sql: psycopg.Connection, database: str, connect: Connect, postgres_server: PrivateServer
+) -> None:
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, a text)")
+    sql.execute("INSERT INTO t SELECT n, repeat('x', 200) FROM generate_series(1, 20000) n")
+    with CutProxy(postgres_server.port) as proxy:
+        url = database.replace(f":{postgres_server.port}/", f":{proxy.port}/")
+        connector = connect(url=url, page_bytes=100_000)
+        assert connector.check().ok
+        proxy.after(1_000_000, lambda: None)  # a quarter of the rows
+        with refused(TransientError, "connection was lost"):
+            for page in connector.read("t"):
+                assert not page.complete
+        assert proxy.cuts == 1
+        assert sum(page.table.num_rows for page in connector.read("t")) == 20_000
+
+
+def test_an_error_of_the_server_in_mid_read_is_told_as_what_it_is(sql: psycopg.Connection, connect: Connect) -> None:
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY)")
+    sql.execute("INSERT INTO t SELECT generate_series(1, 50000)")
+    sql.execute("CREATE VIEW v AS SELECT id, 1 / (40000 - id) AS a FROM t")
+    connector = connect(tables={"v": {"key": ["id"]}}, page_bytes=50_000)
+    with refused(ContractError, "division by zero"):
+        list(connector.read("v"))
 
 
 def test_idle_connections_survive_a_restart_of_the_server(connect: Connect) -> None:
