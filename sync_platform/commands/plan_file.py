@@ -139,11 +139,18 @@ def _changes(part: pl.DataFrame) -> Iterator[dict[str, Any]]:
             "key": row["_key"],
             "target_id": row["_target_id"],
             "fields": [
-                {"name": name, "old": row[f"old:{name}"], "new": row[f"new:{name}"]} for name in row["_fields"] or []
+                {"name": name, "old": row[f"old:{name}"], "new": row[f"new:{name}"]} for name in _fields_of(row)
             ],
             "reason": row["_reason"],
             **({"side": row["_side"]} if "_side" in row else {}),
         }
+
+
+def _fields_of(row: dict[str, Any]) -> list[str]:
+    """The fields a change sends; a part of creates for a database does not name them."""
+    if row["_fields"] is not None:
+        return list(row["_fields"])
+    return [name[4:] for name, value in row.items() if name.startswith("new:") and value is not None]
 
 
 def _invalid(part: pl.DataFrame) -> Iterator[dict[str, Any]]:

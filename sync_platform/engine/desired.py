@@ -15,6 +15,7 @@ from sync_platform.engine.changeset import open_change_set
 from sync_platform.engine.drift import heed_drift
 from sync_platform.engine.judging import Judge
 from sync_platform.engine.mapping import CompiledMapping, compile_mapping
+from sync_platform.engine.reconcile import HASHED, desired_hash
 from sync_platform.engine.spec import Lookup
 from sync_platform.engine.validation import validate
 from sync_platform.errors import ConfigError
@@ -247,7 +248,7 @@ def _write_desired(
             checked = validate(mapped, contract, required=mapping.required)
             if writing is not None:
                 writing.result()
-            writing = writer.submit(files.write, "desired", number, checked.valid)
+            writing = writer.submit(_write_part, files, number, checked.valid)
             if checked.invalid.height:
                 refused = mapped.join(checked.invalid.select("_key").unique(), on="_key", how="semi")
                 files.write("invalid", number, with_payload(refused, checked.invalid))
@@ -258,6 +259,12 @@ def _write_desired(
         if writing is not None:
             writing.result()
     return counts
+
+
+def _write_part(files: PlanFiles, number: int, desired: pl.DataFrame) -> None:
+    """A part as it is planned from, with the hashes of its records: while they are made, the next part is read."""
+    fields = [name for name in desired.columns if not name.startswith("_")]
+    files.write("desired", number, desired.with_columns(desired_hash(desired, fields).alias(HASHED)))
 
 
 def with_payload(refused: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:

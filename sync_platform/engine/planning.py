@@ -138,12 +138,14 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
         repeated = _repeated(con, files, spec, target.folded)
         doubtful = dict(unknown)
 
-        def write(number: int, path: Path) -> None:
-            files.write("changes", number, changes_of(target, pl.read_parquet(path), rules, repeated, doubtful))
-
         # parts know nothing of each other; a staged target is read over a connection they would have to share, though,
         # and of the connectors only those of databases are asked from several threads
         alone = target.compare == "target" or not isinstance(target.connector, BulkTarget)
+
+        def write(number: int, path: Path) -> None:
+            changes = changes_of(target, pl.read_parquet(path), rules, repeated, doubtful)
+            files.write("changes", number, changes if alone else _without_names(changes, rules))
+
         with ThreadPoolExecutor(1 if alone else 2, thread_name_prefix="planning") as workers:
             for done in [workers.submit(write, n, path) for n, path in enumerate(files.paths("desired"))]:
                 done.result()
@@ -152,6 +154,16 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
     planned = _judge(session, spec, row, files, prepared)
     crash_point("plan_written")
     return planned
+
+
+def _without_names(changes: pl.DataFrame, rules: Rules) -> pl.DataFrame:
+    """A part of nothing but creates without `_fields`, which then are the fields that have a value.
+
+    A database takes such a part as a whole; ten names a row would be as much to write and to read as the values.
+    """
+    if rules.empty_is_null or not (changes["_op"] == str(Op.CREATE)).all():
+        return changes
+    return changes.with_columns(_fields=pl.lit(None, dtype=pl.List(pl.String)))
 
 
 def _target(
@@ -243,7 +255,8 @@ def changes_of(
 ) -> pl.DataFrame:
     """The change of every desired record; `links` are theirs, if they were read already."""
     links = _links(target, desired["_key"].to_list()) if links is None else links
-    base = desired.with_columns(desired_hash(desired, target.fields).alias(HASHED))
+    hashes = desired[HASHED] if HASHED in desired.columns else desired_hash(desired, target.fields)
+    base = desired.with_columns(hashes.alias(HASHED))
     base = base.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base"))
     same = _equal_to_base(target, base, links)
     others, linked = base, links

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 from pydantic import PrivateAttr
 
+from sync_platform.commands.plan_file import plan_document
 from sync_platform.engine import bulk, desired
 from sync_platform.engine.spec import Endpoint, ErrorHandling
 from sync_platform.errors import AccessError
@@ -61,6 +62,20 @@ def test_a_part_stored_by_a_run_that_died_is_found_and_not_written_again(worksho
     assert depot.emails() == ["l0@x", "l1@x", "l2@x"]
     assert len(depot.parts) == 1
     assert sorted(workshop.links().values()) == sorted(depot.rows)
+
+
+def test_a_plan_of_creates_alone_says_of_each_the_fields_that_have_a_value(workshop: Workshop, depot: Depot) -> None:
+    workshop.lead("l0", "l0@x", "Lead 0")
+    workshop.lead("l1", "l1@x", None)
+    with workshop.session() as session:
+        planned = workshop.plan(session)
+        document = plan_document(session, workshop.spec, planned.plan_id)
+    assert [[one["name"] for one in change["fields"]] for change in document["changes"]] == [
+        ["email", "name"],
+        ["email"],
+    ]
+    workshop.deliver(planned.plan_id)
+    assert sorted((row["email"], row["name"]) for row in depot.rows.values()) == [("l0@x", "Lead 0"), ("l1@x", None)]
 
 
 def test_apply_refuses_what_moved_since_and_a_run_overwrites_it(workshop: Workshop, depot: Depot) -> None:
