@@ -60,7 +60,7 @@ def connect(database: str) -> Iterator[Callable[..., Postgres]]:
     made: list[Postgres] = []
 
     def make(**options: object) -> Postgres:
-        connector = Postgres(**{"url": database, **options}).process_config_and_initialize()
+        connector = Postgres(**{"url": database, **options})
         made.append(connector)
         return connector
 

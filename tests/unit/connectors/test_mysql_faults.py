@@ -333,7 +333,7 @@ import os, sys, pyarrow as pa
 from sync_platform.connectors.mysql import MySQL
 keys = pa.array(["1", "2"])
 rows = pa.table({"_key": keys, "_target_id": pa.nulls(2, pa.string()), "id": pa.array([1, 2]), "email": keys})
-MySQL(url=os.environ["TEST_URL"]).process_config_and_initialize().write_bulk("t", "create", rows, "d1")
+MySQL(url=os.environ["TEST_URL"]).write_bulk("t", "create", rows, "d1")
 """
 
 

@@ -214,7 +214,7 @@ import os, sys, pyarrow as pa
 from sync_platform.connectors.postgres import Postgres
 keys = pa.array(["1", "2"])
 rows = pa.table({"_key": keys, "_target_id": pa.nulls(2, pa.string()), "id": pa.array([1, 2]), "email": keys})
-Postgres(url=os.environ["TEST_URL"]).process_config_and_initialize().write_bulk("t", "create", rows, "d1")
+Postgres(url=os.environ["TEST_URL"]).write_bulk("t", "create", rows, "d1")
 """
 
 

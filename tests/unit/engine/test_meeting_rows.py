@@ -32,7 +32,7 @@ def postgres(sql: psycopg.Connection) -> Iterator[Postgres]:
     """A connector to that database."""
     info = sql.info
     url = f"postgresql://{info.user}:{info.password}@{info.host}:{info.port}/{info.dbname}"
-    made = Postgres(url=url).process_config_and_initialize()
+    made = Postgres(url=url)
     yield made
     made.close()
 
