@@ -123,7 +123,9 @@ def from_template(project: Project, name: str) -> dict[str, Any]:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())
     if wanted.attributes["frequency"] == "realtime":
-        assumed.append("a database's log is followed: `sync-platform check` says what that needs")
+        assumed.append(
+            "a log is followed where its connection has capture=True; `sync-platform check` says what it needs"
+        )
     return {
         "sync": wanted.sync,
         "file": f"assets/{wanted.sync}/defs.yaml",

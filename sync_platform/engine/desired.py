@@ -90,15 +90,16 @@ def refuse_wrong(session: Session, spec: SyncSpec, mapping: CompiledMapping, sta
     A field that was staged once, or that the source knows, is right, whether or not this read had it; but where a
     source tells every field it has, one that it has no longer is wrong: its last values would be kept for ever.
     """
-    source = session.connector(spec.source.connection)
-    wrong = mapping.check(staged)
-    if not wrong and not source.tells_every_field:
+    declared = session.project.connectors.get(spec.source.connection)
+    all_told = declared is not None and declared.tells_every_field
+    if not mapping.check(staged) and not all_told:
         return
-    known = source.discover(spec.source.object)
-    if source.tells_every_field:
+    known = session.connector(spec.source.connection).discover(spec.source.object)
+    if all_told:
         names = {name.casefold() for name in known.names}
         staged, everything = pa.schema([one for one in staged if one.name.casefold() in names]), staged
-        for name in sorted(Judge.of(spec, everything).fields - set(staged.names)):
+        plain = replace(spec, dedupe=replace(spec.dedupe, keep="newest")) if spec.dedupe else spec  # its key alone
+        for name in sorted(Judge.of(plain, everything).fields - set(staged.names)):
             raise ConfigError(
                 f"{spec.source} has no field {name} any more, which the filter or the dedupe key reads",
                 field=name, mend="write it without that field",
