@@ -203,7 +203,7 @@ class Worker:
         """Claims and delivers one batch; False when nothing waits that may be worked on now."""
         specs = {name: spec for name, spec in self.syncs().items() if chosen is None or name in chosen}
         standing = self._standing()
-        # event by event a change costs ten times as much, which the thread that delivers in bulk would go without
+        # event by event a change costs many times as much, and the thread that delivers in bulk would go without
         free = {name: spec for name, spec in specs.items() if name not in self._in_bulk}
         ready = [name for name, spec in free.items() if all(standing.get(c, True) for c in _systems(spec))]
         trial = any(c in standing for name in ready for c in _systems(specs[name]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sync_platform.engine.conversion import as_text
@@ -34,6 +34,7 @@ COLUMNS: dict[str, tuple[pl.DataType, st.SearchStrategy[Any]]] = {
 
 
 @pytest.mark.parametrize("kind", COLUMNS)
+@settings(deadline=None)
 @given(data=st.data())
 def test_a_column_reads_as_its_values_do_one_by_one(kind: str, data: st.DataObject) -> None:
     dtype, strategy = COLUMNS[kind]
