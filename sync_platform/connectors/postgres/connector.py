@@ -312,7 +312,7 @@ class Postgres(Connector):
             return notices.problems(self.server(), self.notify, logged=self.capture)
         found = [unfollowable_query(table) for table in tables if table.query is not None]
         plain = [table for table in tables if table.query is None]
-        return found + (replication.problems(self.server(), self._kept(), plain) if plain else [])
+        return found + (replication.problems(self.server(), self._kept(), plain) if plain or not found else [])
 
     def follow(self, streams: Sequence[str], since: str | None) -> Feed:
         """The changes of these tables through our slot; see `following`."""
