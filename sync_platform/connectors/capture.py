@@ -1,6 +1,7 @@
 """Change capture: what a database's own log tells about committed changes, in the order of their commits.
 
-A connector that can follow its log (PostgreSQL's logical replication, MariaDB's row binlog) is `Captures`. The
+A connector that can follow its log (PostgreSQL's logical replication, MariaDB's row binlog) or is notified of changes
+(PostgreSQL's LISTEN) is `Captures`. The
 platform stores the events of whole transactions together with the position behind them, in one transaction of
 the state, and only then confirms the position to the database: a death anywhere repeats events, which vanish by
 their ids, and loses none. An event is a hint (ADR 11): the row itself is read back when it is delivered.
@@ -100,5 +101,6 @@ class Captures(Protocol):
 
 
 def captures(connector: object) -> bool:
-    """Whether a connection is to be followed: its connector can be, and its setting `capture` is on."""
-    return isinstance(connector, Captures) and getattr(connector, "capture", False) is True
+    """Whether a connection is to be followed: its connector can be, and `capture` (or `notify`) is set."""
+    wanted = getattr(connector, "capture", False) is True or bool(getattr(connector, "notify", ""))
+    return isinstance(connector, Captures) and wanted

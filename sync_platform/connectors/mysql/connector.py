@@ -192,7 +192,7 @@ class MySQL(Connector):
         queries = [name for name in streams if getattr(self.tables.get(name), "query", None) is not None]
         plain = [name for name in streams if name not in queries]
         found = [unfollowable_query(self._fresh(name)) for name in queries]
-        return found + (binlog.problems(self.server(), self._fresh, plain) if plain else [])
+        return found + (binlog.problems(self.server(), self._fresh, plain) if plain or not found else [])
 
     def follow(self, streams: Sequence[str], since: str | None) -> binlog.BinlogFeed:
         """The changes of these tables behind a position of the binlog; see `connectors.capture`.

@@ -16,7 +16,7 @@ from pydantic import PrivateAttr
 
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.postgres import adding, holders, probing, queries, reading, replication
+from sync_platform.connectors.postgres import adding, holders, notices, probing, queries, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.few import MOST, FewRows
 from sync_platform.connectors.postgres.marker import Markers
@@ -81,6 +81,9 @@ class Postgres(Connector):
     lock_timeout_seconds: float = Setting(default=60.0, description="0 means no limit.")
     page_bytes: int = Setting(default=8 << 20, description="Size of one page of a read, about.")
     capture: bool = Setting(default=False, description="Follow the database's log (logical replication).")
+    notify: str = Setting(
+        default="", description="Instead of the log, listen on this channel, on which a trigger tells `table:key`."
+    )
     capture_name: str = Setting(default="", description="Name of slot and publication; default: one of our own.")
     capture_publication: str = Setting(
         default="", description="A publication somebody else made and changes; default: one we make."
@@ -347,9 +350,11 @@ class Postgres(Connector):
     def capture_problems(self, streams: Sequence[str]) -> list[str]:
         """Why these tables cannot be followed, each with its mend; see `replication`."""
         tables = [self.table(name, fresh=True) for name in streams]
+        if self.notify:
+            return notices.problems(self.server(), self.notify, logged=self.capture)
         found = [unfollowable_query(table) for table in tables if table.query is not None]
         plain = [table for table in tables if table.query is None]
-        return found + (replication.problems(self.server(), self._kept(), plain) if plain else [])
+        return found + (replication.problems(self.server(), self._kept(), plain) if plain or not found else [])
 
     def follow(self, streams: Sequence[str], since: str | None) -> Feed:
         """The changes of these tables through our slot; see `following`."""
@@ -359,6 +364,8 @@ class Postgres(Connector):
         if problems:
             raise ConfigError(f"{self.server().place} cannot be followed: {'; '.join(problems)}", field="capture")
         tables = {name: self.table(name) for name in streams}
+        if self.notify:
+            return notices.NoticeFeed.open(self.server(), self.notify, tables, since, self.page_bytes)
         return SlotFeed.open(self.server(), self._kept(), tables, since, lambda name: self.table(name, fresh=True))
 
     def kept(self) -> Behind | None:

@@ -131,6 +131,14 @@ def position_of(watermark: Watermark) -> Position:
     return Position({"read": _json(asdict(watermark))})
 
 
+def from_now(session: Session, table: Table) -> Position:
+    """The position behind everything that a read beginning now would see; it leaves a transaction open."""
+    snapshot = Snapshot.begin(session)
+    column = table.columns[table.cursor] if table.cursor else None
+    seen = snapshot.clock if column is not None and _is_instant(column) else None
+    return position_of(finished(table, Progress(began=None, snapshot=snapshot, seen=seen), empty=True))
+
+
 def finished(table: Table, progress: Progress, *, empty: bool) -> Watermark:
     """The watermark of a read that went to its end, `empty` when it brought no row.
 
