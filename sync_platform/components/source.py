@@ -10,6 +10,7 @@ from sync_platform.components.installation import told
 from sync_platform.components.scaffolding import SourceScaffolder
 from sync_platform.engine.spec import Endpoint
 from sync_platform.meanwhile import importing
+from sync_platform.run_tags import SYNC
 from sync_platform.session import Session
 
 
@@ -78,9 +79,24 @@ def _staging_asset(endpoint: Endpoint, options: StreamOptions, description: str)
     )
     def staged(context: dg.AssetExecutionContext, installation: dg.ResourceParam[Session]) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with told(installation):
+            _heed(installation, endpoint, context.run.tags.get(SYNC))
             return _materialize(installation, endpoint, options)
 
     return staged
+
+
+def _heed(session: Session, endpoint: Endpoint, sync: str | None) -> None:
+    """A sync that waits when a schema changes does so before its source is loaded: the load may not take the change."""
+    declared = session.project.syncs.get(sync) if sync else None
+    if declared is None or declared.spec.drift != "pause" or declared.spec.source != endpoint:
+        return
+    from sync_platform.engine.drift import heed_drift
+    from sync_platform.staging.tables import columns
+
+    with session.lake.connect() as con:
+        staged = columns(con, endpoint.connection, endpoint.object)
+    if staged is not None:
+        heed_drift(session, declared.spec, staged)
 
 
 def _materialize(session: Session, endpoint: Endpoint, options: StreamOptions) -> dg.MaterializeResult[Any]:
