@@ -29,12 +29,13 @@ def drift_list(project: ProjectDir = None, json: Json = False) -> None:
 def drift_accept(sync: SyncName, project: ProjectDir = None, json: Json = False) -> None:
     """Go on with the schemas as they are; the next run takes up what waited."""
     with answering(json) as output:
-        from sync_platform.ledger.shapes import go_on
-        from sync_platform.state.database import open_state
+        from sync_platform.engine.drift import accept
+        from sync_platform.session import Session
 
-        project_of(project).sync(sync)
-        with open_state().connection() as connection:
-            told = go_on(connection, sync)
+        opened = project_of(project)
+        spec = opened.sync(sync).spec
+        with Session.open(opened) as session:
+            told = accept(session, spec)
         if not told:
             raise ConfigError(f"{sync} is not paused", field="sync", value=sync, mend="see `sync-platform drift list`")
         output.show({"sync": sync, "accepted": told}, lambda: print("\n".join(["accepted:", *told])))

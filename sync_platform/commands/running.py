@@ -124,9 +124,10 @@ def _reading(project: Project, sync: str, run_id: str, tags: dict[str, str]) -> 
     try:
         session.hold(sync)
         Installation.opened[run_id] = session
-        source = project.sync(sync).spec.source
-        with contextlib.suppress(SyncError):  # the step that needs the source says what is wrong with it
-            begin_load(session, source, project.stream_options(source), tags)
+        spec = project.sync(sync).spec
+        if spec.drift != "pause":  # a sync that waits when a schema changes looks before anything is loaded
+            with contextlib.suppress(SyncError):  # the step that needs the source says what is wrong with it
+                begin_load(session, spec.source, project.stream_options(spec.source), tags)
         import_whole()  # before Dagster's imports go on: two threads inside one package would wait for each other
         yield
     except BaseException:

@@ -12,7 +12,7 @@ from sync_platform.components.installation import told
 from sync_platform.components.scaffolding import SourceScaffolder
 from sync_platform.engine.spec import Endpoint
 from sync_platform.meanwhile import Begun, importing
-from sync_platform.run_tags import FULL
+from sync_platform.run_tags import FULL, SYNC
 from sync_platform.session import Session
 
 if TYPE_CHECKING:
@@ -84,9 +84,24 @@ def _staging_asset(endpoint: Endpoint, options: StreamOptions, description: str)
     )
     def staged(context: dg.AssetExecutionContext, installation: dg.ResourceParam[Session]) -> dg.MaterializeResult:  # type: ignore[type-arg]
         with told(installation):
+            _heed(installation, endpoint, context.run.tags.get(SYNC))
             return _materialize(installation, endpoint, options, context.run.tags)
 
     return staged
+
+
+def _heed(session: Session, endpoint: Endpoint, sync: str | None) -> None:
+    """A sync that waits when a schema changes does so before its source is loaded: the load may not take the change."""
+    declared = session.project.syncs.get(sync) if sync else None
+    if declared is None or declared.spec.drift != "pause" or declared.spec.source != endpoint:
+        return
+    from sync_platform.engine.drift import heed_drift
+    from sync_platform.staging.tables import columns
+
+    with session.lake.connect() as con:
+        staged = columns(con, endpoint.connection, endpoint.object)
+    if staged is not None:
+        heed_drift(session, declared.spec, staged)
 
 
 def begin_load(session: Session, endpoint: Endpoint, options: StreamOptions, tags: Mapping[str, str]) -> None:

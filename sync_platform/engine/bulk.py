@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -129,33 +130,31 @@ class BulkDelivery:
         which wait for others: they go again until no more of them are taken, the rest is left to the next run.
         """
         self.part = AFTERWARDS
-        if self._met:
-            rows, self._met = pl.concat(self._met, how="diagonal_relaxed"), []
-            decided, updates = verdicts(self.session.database, self.spec, rows)
-            yield self._afterwards(Op.UPDATE, updates, decided)
         before = -1
-        while self._waiting and _height(self._waiting) != before:
+        while self._met or (self._waiting and _height(self._waiting) != before):
+            if self._met:
+                rows, self._met = pl.concat(self._met, how="diagonal_relaxed"), []
+                yield self._afterwards(Op.UPDATE, partial(verdicts, self.session.database, self.spec, rows))
+                continue
             before, again, self._waiting = _height(self._waiting), self._waiting, {}
             for op in (op for op in WAITING_ORDER if op in again):
                 for rows in pl.concat(again[op], how="diagonal_relaxed").iter_slices(PART_ROWS):
-                    yield self._afterwards(op, rows.drop("_status", "_why", "_field", "_told"))
+                    yield self._afterwards(op, partial(_all_again, rows))
         for op, frames in self._waiting.items():
-            yield self._afterwards(op, None, pl.concat(frames, how="diagonal_relaxed"))
+            yield self._afterwards(op, partial(_none_again, pl.concat(frames, how="diagonal_relaxed")))
 
-    def _afterwards(self, op: Op, rows: pl.DataFrame | None, decided: pl.DataFrame | None = None) -> pl.DataFrame:
-        """Sends rows as a part of their own, and settles it together with what was decided."""
+    def _afterwards(self, op: Op, judged: Callable[[], tuple[pl.DataFrame, pl.DataFrame]]) -> pl.DataFrame:
+        """Settles a part of its own: rows decided without a write, and rows to send, both judged under the claim."""
         self.part -= 1
         with claimed(self.session.database, self.spec.target, [EVERYTHING], self.session.run_id, sleep=self.sleep):
-            frames, values = [], []
-            if rows is not None:
+            decided, rows = judged()
+            frames = [_as_settled(decided, self.fields, refused="_field" in decided.columns)] if decided.height else []
+            values = [decided] if decided.height else []
+            if rows.height:
                 settled, sent = self._sent(op, rows)
-                frames, values = [settled], [sent]
-            if decided is not None:
-                frames.append(_as_settled(decided, self.fields, refused="_field" in decided.columns))
-                values.append(decided)
-            whole, recorded = pl.concat(frames), Future[bool]()
-            told = pl.concat(values, how="diagonal_relaxed")
-            recorded.set_result(self._record(op, self.part, whole, told))
+                frames, values = [*frames, settled], [*values, sent]
+            recorded, whole = Future[bool](), pl.concat(frames)
+            recorded.set_result(self._record(op, self.part, whole, pl.concat(values, how="diagonal_relaxed")))
             return self._settle(whole, recorded)
 
     def _superseded(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -297,6 +296,16 @@ class BulkDelivery:
             )  # fmt: skip
         crash_point("outcome_written")
         return settled
+
+
+def _all_again(waiting: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows that waited, to be sent again."""
+    return waiting.clear(), waiting.drop("_status", "_why", "_field", "_told")
+
+
+def _none_again(waiting: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows that wait on, as they were answered."""
+    return waiting, waiting.clear()
 
 
 def _height(waiting: dict[Op, list[pl.DataFrame]]) -> int:

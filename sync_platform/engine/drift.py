@@ -20,8 +20,10 @@ from sync_platform.engine.judging import Judge
 from sync_platform.engine.mapping import compile_mapping
 from sync_platform.engine.spec import Lookup, SyncSpec, ValueMap
 from sync_platform.errors import BlockedError, ConfigError, SyncError
-from sync_platform.ledger.shapes import Shape, accept_shape, accepted_shape, note_drift
-from sync_platform.staging.canonical import canonical
+from sync_platform.ledger.shapes import Shape, accept_shape, accepted_shape, go_on, note_drift, paused
+from sync_platform.staging.canonical import canonical, fits
+from sync_platform.staging.tables import columns
+from sync_platform.staging.widen import lossless, widen
 
 if TYPE_CHECKING:
     from sync_platform.session import Session
@@ -111,6 +113,29 @@ def _pause(session: Session, spec: SyncSpec, staged: pa.Schema) -> None:
             value=spec.drift,
             mend=f"see whether the mapping still fits, then: sync-platform drift accept {spec.name}",
         )
+
+
+def accept(session: Session, spec: SyncSpec) -> list[str]:
+    """Goes on with the schemas as they are; the differences that were accepted, none where the sync was not paused.
+
+    Staged columns become as wide as the source's fields are now, or text, which holds every value.
+    """
+    place = spec.source
+    with session.database.connection() as connection:
+        if not paused(connection, [spec.name]):
+            return []
+    with session.lake.connect() as con:
+        staged = columns(con, place.connection, place.object)
+    for one in session.connector(place.connection).discover(place.object):
+        kind = canonical(one.type)
+        if staged is None or kind is None or one.name not in staged.names:
+            continue
+        held = staged.field(one.name).type
+        if kind != held and (lossless(held, kind) or not fits(kind, held)):
+            wider = kind if lossless(held, kind) else pa.string()
+            widen(session.lake, place.connection, place.object, one.name, wider)
+    with session.database.connection() as connection:
+        return go_on(connection, spec.name)
 
 
 def differences(spec: SyncSpec, before: Shape, now: Shape, used: Collection[str]) -> list[str]:

@@ -127,3 +127,19 @@ def test_a_paused_sync_writes_nothing_until_somebody_says_go(world: World, offic
     assert "office/people no longer has name, which the sync writes" in done.json["error"]["message"]
     office.execute("ALTER TABLE people RENAME COLUMN full_name TO name")  # as it was: nobody need be asked
     assert summary(world)["updated"] == 0
+
+
+@pytest.mark.timeout(600)
+def test_a_field_whose_type_changed_is_told_before_it_is_loaded_and_loaded_once_it_is_accepted(
+    world: World, office: psycopg.Connection
+) -> None:
+    write(world, drift="pause", mapping="{id: id, name: age}")
+    assert summary(world)["created"] == 5
+    office.execute("ALTER TABLE customers ALTER age TYPE text USING 'a' || age")
+    done = world.run("people")
+    assert done.code == 4, done.out + done.err
+    assert done.json["error"]["message"].endswith("office/customers: age is string now, it was int64")
+    accepted = world.cli("drift", "accept", "people", "--json")
+    assert accepted.code == 0, accepted.out + accepted.err
+    assert summary(world)["updated"] == 5
+    assert office.execute("SELECT name FROM people ORDER BY id").fetchall() == [(f"a{n}",) for n in range(1, 6)]

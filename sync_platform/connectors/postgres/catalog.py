@@ -46,7 +46,7 @@ CURSOR_TYPES: Final = ("timestamptz", "timestamp", "int8", "int4")
 
 _DESCRIBE: Final = """
 SELECT json_build_object(
-  'kind', c.relkind,
+  'kind', c.relkind, 'rules', c.relhasrules AND c.relkind <> 'v',
   'readable', has_table_privilege(c.oid, 'SELECT') OR has_any_column_privilege(c.oid, 'SELECT'),
   'rewrites', EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgtype & 7 = 7),
   'writes', pg_relation_is_updatable(c.oid, true) & 28,
@@ -306,7 +306,7 @@ def _table(schema: str, name: str, told: Mapping[str, Any], options: TableOption
         row_versions=told["kind"] in ("r", "p", "m"),
         writable=told["writes"] == 28,
         plain_inserts=told["kind"] in ("r", "p") and not told["rewrites"],
-        uniques=uniques_of(told["indexes"]),
+        uniques=uniques_of(told["indexes"]) if not told["rules"] else (),  # a table with rules takes no ON CONFLICT
         references=references_of(told["references"]),
         referenced=references_of(told["referenced"]),
     )

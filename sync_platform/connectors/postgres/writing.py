@@ -36,6 +36,7 @@ from sync_platform.errors import ConfigError, ContractError
 from sync_platform.model import Op, Status
 
 TECHNICAL: Final = ("_key", "_target_id")
+NAMED: Final = 100  # rows of a part whose wrong column is looked for: each costs as many looks as it has columns
 _KEYS: Final = ("int2", "int4", "int8", "text", "varchar")  # their text is the same here and there
 
 
@@ -160,10 +161,14 @@ class _Staged:
         _stage(self.session, self.table, self.op, self.given, rows)
         waiting: list[int] = []
         searched = self.table.procedure is not None  # its rows may go anywhere
+        indexed, named = False, 0
 
         def attempt(low: int, high: int) -> Refusal | None:
-            nonlocal searched
+            nonlocal searched, indexed
             refusal = self._attempt(low, high)
+            if refusal is not None and not indexed:
+                self.session.run(f"CREATE INDEX ON {statements.PART} (_n)", self._doing)
+                indexed = True
             if refusal is None or not refusal.passing or searched:
                 return refusal
             searched = True
@@ -173,9 +178,11 @@ class _Staged:
             return attempt(low, high) if found else refusal
 
         def refuse(row: int, refusal: Refusal) -> None:
+            nonlocal named
             if refusal.passing:
                 waiting.append(row)
-            elif refusal.field is None:
+            elif refusal.field is None and named < NAMED:
+                named += 1
                 refusal = Refusal(self._culprit(row), refusal.reason)
             self.outcome.settle(self.places[row], Status.RETRY if refusal.passing else Status.FAILED, refusal)
             if any(reference.within for reference in self.table.references):  # nobody's row is there by it any more
@@ -199,7 +206,6 @@ class _Staged:
                     raise
             session.run("ROLLBACK TO SAVEPOINT part", doing)
             session.run("RELEASE SAVEPOINT part", doing)
-            session.run(f"CREATE INDEX IF NOT EXISTS {statements.PART}_n ON {statements.PART} (_n)", doing)
             return refusal
         session.run("RELEASE SAVEPOINT part", doing)
         self._settle(answer)
