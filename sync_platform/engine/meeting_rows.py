@@ -43,5 +43,9 @@ def verdicts(database: Database, spec: SyncSpec, rows: pl.DataFrame) -> tuple[pl
         .when(pl.lit(spec.mode == "insert")).then(pl.lit(LEFT_ALONE)),
     ).drop("_owner")  # fmt: skip
     decided = judged.filter(pl.col("_status").is_not_null())
-    updates = judged.filter(pl.col("_status").is_null()).with_columns(_op=pl.lit(str(Op.UPDATE)))
-    return decided, updates.drop("_status", "_why")
+    updates = judged.filter(pl.col("_status").is_null())
+    if updates["_fields"].has_nulls():  # as parts of creates are planned: every field that has a value
+        names = [name.removeprefix("new:") for name in updates.columns if name.startswith("new:")]
+        given = [pl.when(pl.col(f"new:{name}").is_not_null()).then(pl.lit(name)) for name in names]
+        updates = updates.with_columns(_fields=pl.concat_list(given).list.drop_nulls())
+    return decided, updates.with_columns(_op=pl.lit(str(Op.UPDATE))).drop("_status", "_why")

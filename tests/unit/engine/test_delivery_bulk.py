@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from pydantic import PrivateAttr
 
-from sync_platform.commands.plan_file import plan_document
+from sync_platform.commands.plan_file import PlanDocument
 from sync_platform.engine import bulk, desired
 from sync_platform.engine.spec import Endpoint, ErrorHandling
 from sync_platform.errors import AccessError
@@ -69,8 +69,8 @@ def test_a_plan_of_creates_alone_says_of_each_the_fields_that_have_a_value(works
     workshop.lead("l1", "l1@x", None)
     with workshop.session() as session:
         planned = workshop.plan(session)
-        document = plan_document(session, workshop.spec, planned.plan_id)
-    assert [[one["name"] for one in change["fields"]] for change in document["changes"]] == [
+        changes = list(PlanDocument(session, workshop.spec, planned.plan_id).changes())
+    assert [[one["name"] for one in change["fields"]] for change in changes] == [
         ["email", "name"],
         ["email"],
     ]
