@@ -176,7 +176,7 @@ def test_a_purged_binlog_is_repaired_by_a_compare_that_writes_only_what_differs(
     assert followed.owes() == []
 
 
-@pytest.mark.parametrize("sync", SYNCS)
+@pytest.mark.parametrize("sync", ["there", pytest.param("back", marks=_SLOW)])
 def test_a_mapped_column_renamed_while_it_is_followed_is_told_and_missed_by_nothing_once_it_is_mended(
     followed: Followed, sync: str
 ) -> None:

@@ -97,14 +97,16 @@ class Side:
         )
 
     def rows(self, table: str) -> Rows:
-        """A table's rows by id; its primary key allows none twice."""
+        """A table's rows by id, which its primary key allows once; an amount counts by its value, also as a text."""
         query = f"SELECT id, name, amount FROM {table}"
         if isinstance(self.server, PrivateMariaDB):
             with self.server.person(self.database) as db, db.cursor() as cursor:
                 cursor.execute(query)
-                return {row[0]: (row[1], row[2]) for row in cursor.fetchall()}
-        with psycopg.connect(self.own) as db:
-            return {row[0]: (row[1], row[2]) for row in db.execute(query.encode()).fetchall()}
+                found = cursor.fetchall()
+        else:
+            with psycopg.connect(self.own) as db:
+                found = tuple(db.execute(query.encode()).fetchall())
+        return {key: (name, None if amount is None else Decimal(str(amount))) for key, name, amount in found}
 
     @property
     def text(self) -> str:
