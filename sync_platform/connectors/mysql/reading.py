@@ -65,7 +65,8 @@ def read(
     read_at = dt.datetime.now(dt.UTC)
     columns = _columns(table, fields)
     asked = [] if where is None else [f"({translate(where, table, 'mysql')})"]
-    stored = parse(still_good(table, since))
+    good = still_good(table, since)
+    stored = parse(good)
     with server.session() as session:
         snapshot = Snapshot.begin(session)
         if isinstance(stored, Progress):
@@ -94,7 +95,7 @@ def read(
             table=_marked(table, last),
             position=of_query(table, position_of(finished(table, progress, empty=not any_row))),
             read_at=read_at,
-            complete=progress.began is None and not resumed and (since is None or table.cursor is None),
+            complete=progress.began is None and not resumed and good is since,
         )
 
 
