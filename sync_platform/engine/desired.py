@@ -159,12 +159,8 @@ def prepare(session: Session, spec: SyncSpec, *, full: bool = False) -> Prepared
 def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, full: bool) -> Prepared:
     schema = columns(con, spec.source.connection, spec.source.object)
     if schema is None:
-        raise ConfigError(
-            f"{spec.source} was never staged",
-            field="source",
-            value=str(spec.source),
-            mend=f"run `sync-platform run {spec.name}`, which loads it",
-        )
+        mend = f"run `sync-platform run {spec.name}`, which loads it"
+        raise ConfigError(f"{spec.source} was never staged", field="source", value=str(spec.source), mend=mend)
     heed_drift(session, spec, schema)
     now = session.now()
     with session.database.connection() as connection:

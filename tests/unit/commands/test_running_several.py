@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_platform.commands.running_several import ordered
@@ -25,6 +25,7 @@ def test_those_that_others_refer_to_go_first_and_the_rest_stays_as_given(
     assert ordered(["a", "b", "c"], parents) == order
 
 
+@settings(suppress_health_check=[HealthCheck.too_slow])  # says something about the machine's load, not about this
 @given(st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(NAMES)), max_size=15))
 def test_every_sync_is_there_once_cycles_or_not_and_no_child_goes_first(pairs: list[tuple[str, str]]) -> None:
     parents: dict[str, list[str]] = {}
