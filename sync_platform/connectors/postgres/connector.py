@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Final
@@ -11,18 +10,16 @@ from typing import ClassVar, Final
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field as Setting
 from pydantic import PrivateAttr
 
 from sync_platform.connectors.capture import Behind, Feed
-from sync_platform.connectors.connector import Connector
 from sync_platform.connectors.postgres import adding, holders, notices, probing, queries, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
-from sync_platform.connectors.postgres.few import MOST, FewRows
+from sync_platform.connectors.postgres.few import MOST
 from sync_platform.connectors.postgres.marker import Markers
-from sync_platform.connectors.postgres.replica import Replica
 from sync_platform.connectors.postgres.replication import Kept
-from sync_platform.connectors.postgres.session import Server, identifier, literal, session_settings
+from sync_platform.connectors.postgres.session import identifier, literal
+from sync_platform.connectors.postgres.settings import PostgresSettings
 from sync_platform.connectors.postgres.storing import text_of
 from sync_platform.connectors.postgres.table import PgTable, PostgresOptions, uniqueness
 from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_keyless, refuse_whole_part
@@ -58,7 +55,7 @@ SELECT current_setting('server_version') AS version, current_user::text AS who, 
 """
 
 
-class Postgres(Connector):
+class Postgres(PostgresSettings):
     """One PostgreSQL database. Every table and view of it is a stream, named `table` or `schema.table`.
 
     `tables` says about a table what its catalogue does not, by the stream's name:
@@ -72,72 +69,8 @@ class Postgres(Connector):
     streams: ClassVar[Mapping[str, Stream]] = {}
     tells_every_field: ClassVar[bool] = True
 
-    url: str = Setting(repr=False, description="postgresql://user:password@host:port/database?sslmode=…")
-    schema_name: str = Setting(
-        default="public", alias="schema", description="Schema of tables that are named without one."
-    )
-    tables: dict[str, PostgresOptions] = Setting(default_factory=dict, description="Options by stream name.")
-    statement_timeout_seconds: float = Setting(default=3600.0, description="0 means no limit.")
-    lock_timeout_seconds: float = Setting(default=60.0, description="0 means no limit.")
-    page_bytes: int = Setting(default=8 << 20, description="Size of one page of a read, about.")
-    capture: bool = Setting(default=False, description="Follow the database's log (logical replication).")
-    notify: str = Setting(
-        default="", description="Instead of the log, listen on this channel, on which a trigger tells `table:key`."
-    )
-    capture_name: str = Setting(default="", description="Name of slot and publication; default: one of our own.")
-    capture_publication: str = Setting(
-        default="", description="A publication somebody else made and changes; default: one we make."
-    )
-    slot_limit_bytes: int = Setting(
-        default=10 << 30, description="Log the server may keep for us before it is told loudly; 0 means no limit."
-    )
-    slot_limit_drops: bool = Setting(default=False, description="Beyond that limit, give the slot up.")
-
-    replica_url: str = Setting(
-        default="",
-        repr=False,
-        description="A streaming replica of the url's server that whole and incremental reads ask.",
-    )
-    replica_patience_seconds: float = Setting(
-        default=60.0, description="How long a read waits for the replica to have what the primary had when it began."
-    )
-
-    _server: Server | None = PrivateAttr(default=None)
-    _standby: Replica | None = PrivateAttr(default=None)
-    _few: FewRows | None = PrivateAttr(default=None)
     _markers: dict[str, Markers] = PrivateAttr(default_factory=dict)
     _described: dict[str, PgTable] = PrivateAttr(default_factory=dict)
-    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
-
-    def server(self) -> Server:
-        """The server and its idle connections."""
-        with self._lock:
-            if self._server is None:
-                settings = session_settings(self.statement_timeout_seconds, self.lock_timeout_seconds)
-                self._server = Server(self.url, settings, self._traffic)
-                self._few = FewRows(self._server.conninfo, settings, self._traffic)
-            return self._server
-
-    def _replica(self) -> Replica | None:
-        """The replica to read from, where there is one."""
-        if not self.replica_url:
-            return None
-        primary = self.server()
-        with self._lock:
-            if self._standby is None:
-                settings = session_settings(self.statement_timeout_seconds, self.lock_timeout_seconds)
-                server = Server(self.replica_url, settings, self._traffic)
-                self._standby = Replica(primary, server, self.replica_patience_seconds)
-            return self._standby
-
-    def close(self) -> None:
-        """Closes the idle connections; the next call opens new ones."""
-        if self._server is not None:
-            self._server.close()
-        if self._few is not None:
-            self._few.close()
-        if self._standby is not None:
-            self._standby.server.close()
 
     def table(self, stream: str, *, fresh: bool = False) -> PgTable:
         """The table a stream's name means, as described last (or now, with `fresh`)."""
