@@ -108,8 +108,8 @@ ORDER BY 1, 2 LIMIT 2000
 
 def described_query(stream: str, query: str, columns: Sequence[Mapping[str, Any]], options: PostgresOptions) -> PgTable:
     """A query as a table that is only read; see `queries`."""
-    nothing: Mapping[str, Any] = {"indexes": [], "references": [], "referenced": [], "writes": 0, "rewrites": False}
-    told = {**nothing, "kind": "query", "columns": columns}
+    nothing: dict[str, Any] = {name: [] for name in ("indexes", "references", "referenced")}
+    told = {**nothing, "kind": "query", "columns": columns, "writes": 0, "rewrites": False, "rules": False}
     return replace(_table("", stream, told, options), query=query)
 
 
