@@ -15,7 +15,7 @@ from sync_platform.engine.conversion import as_text
 from sync_platform.engine.spelling import spelled
 
 TIMES = st.datetimes(dt.datetime(1, 1, 1), dt.datetime(9999, 12, 31, 23, 59, 59, 999999))
-LATELY = st.datetimes(dt.datetime(1899, 12, 31), dt.datetime(2036, 1, 1))  # near enough for the table of days
+LATELY = st.datetimes(dt.datetime(1899, 12, 31), dt.datetime(2036, 1, 1))
 COLUMNS: dict[str, tuple[pl.DataType, st.SearchStrategy[Any]]] = {
     "times of any year": (pl.Datetime("us"), TIMES),
     "times of a century": (pl.Datetime("us"), LATELY),
