@@ -57,10 +57,12 @@ def deletion_notes(session: Session, declared: DeclaredSync) -> Iterator[str]:
         connector = session.connector(end.connection)
         stream = connector.stream(end.object)
         followed = spec.frequency == "realtime" and captures(connector)
-        if stream.deletes is Deletes.ABSENCE and stream.cursor is not None and not followed:
+        read_whole = session.project.stream_options(end).full_read is not None
+        if stream.deletes is Deletes.ABSENCE and stream.cursor is not None and not (read_whole or followed):
             yield (
                 f"{spec.name}: deletions at {end} are not seen, its rows are read by {stream.cursor.field}; follow its "
-                "log (capture=True, frequency: realtime), name a tombstone column, or read it whole (cursor: '')"
+                "log (capture=True, frequency: realtime), name a tombstone column, let its Source read it whole now and "
+                "then (full_read: '0 3 * * *') or always (cursor: '')"
             )
 
 

@@ -77,6 +77,8 @@ def test_what_was_deleted_without_a_trace_is_found_by_a_full_compare(
     world.extra = {"SHOP_URL": shop, "COPY_URL": copy}
     world.project = lay_out(tmp_path / "project", {"resources/systems.py": RESOURCES, "assets/copied/defs.yaml": SYNC})
     assert world.run("copied").code == 0
+    notes = world.cli("check", "--json").json["notes"]
+    assert ["full_read" in note for note in notes if "deletions" in note] == [True], notes
     _change(shop, "DELETE FROM customers WHERE id IN (3, 5)")
     assert world.run("copied").json["sync_summary"]["records_processed"] == 0, "nothing tells of a deleted row"
 
@@ -101,6 +103,7 @@ def test_a_stream_is_read_completely_once_after_each_tick_of_its_full_read(
     files = {"resources/systems.py": RESOURCES, "assets/copied/defs.yaml": SYNC, "assets/shop/defs.yaml": SOURCE}
     world.project = lay_out(tmp_path / "project", files)
     assert world.run("copied").code == 0
+    assert not [note for note in world.cli("check", "--json").json["notes"] if "deletions" in note]
     _change(shop, "DELETE FROM customers WHERE id = 3")
     assert world.run("copied").json["sync_summary"]["records_processed"] == 0, "no tick has passed"
 
