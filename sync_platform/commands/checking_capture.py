@@ -61,8 +61,8 @@ def deletion_notes(session: Session, declared: DeclaredSync) -> Iterator[str]:
         if stream.deletes is Deletes.ABSENCE and stream.cursor is not None and not (read_whole or followed):
             yield (
                 f"{spec.name}: deletions at {end} are not seen, its rows are read by {stream.cursor.field}; follow its "
-                "log (capture=True, frequency: realtime), name a tombstone column, let its Source read it whole now and "
-                "then (full_read: '0 3 * * *') or always (cursor: '')"
+                "log (capture=True, frequency: realtime), name a tombstone column, or let its Source read it whole now "
+                "and then (full_read: '0 3 * * *') or always (cursor: '')"
             )
 
 
