@@ -72,16 +72,30 @@ def _pieces(frame: pl.DataFrame, names: Sequence[str]) -> list[str | pl.Series]:
     open_text = ""  # constant text since the last value
     for name in names:
         values = frame[name]
+        finer = _finer(values)
         # a float that is not finite has no text
         if not values.null_count() and not values.dtype.is_float():
-            pieces += [f"{open_text}{name}\x1f", *spelled(values)]
+            pieces += [f"{open_text}{name}\x1f", *spelled(values), *finer]
             open_text = "\x1e"
             continue
-        value = as_text(pl.col(name), values.dtype)
-        pair = frame.select(pl.concat_str(pl.lit(f"{name}\x1f"), value, pl.lit("\x1e")).fill_null("")).to_series()
+        value = [as_text(pl.col(name), values.dtype), *map(pl.lit, finer)]
+        pair = frame.select(pl.concat_str(pl.lit(f"{name}\x1f"), *value, pl.lit("\x1e")).fill_null("")).to_series()
         pieces += [open_text, pair] if open_text else [pair]
         open_text = ""
     return [*pieces, open_text] if open_text else pieces
+
+
+def _finer(values: pl.Series) -> list[pl.Series]:
+    """What times have beyond the milliseconds of their canonical text (`~456`, or ''), where any has more."""
+    kind = values.dtype
+    if not isinstance(kind, pl.Datetime) or kind.time_unit == "ms":
+        return []
+    rest = values.to_physical() % {"us": 1_000, "ns": 1_000_000}[kind.time_unit]
+    if not (rest != 0).any():
+        return []
+    table = pl.DataFrame({"rest": rest.unique().drop_nulls()})
+    texts = table.select(pl.when(pl.col("rest") != 0).then(pl.format("~{}", "rest")).otherwise(pl.lit(""))).to_series()
+    return [rest.replace_strict(table["rest"], texts, default="", return_dtype=pl.String)]
 
 
 def _hash_block(values: pl.DataFrame, sizes: pl.Series, told: Sequence[pl.Expr]) -> _Words:

@@ -196,5 +196,22 @@ def test_hashes_are_the_same_in_every_version() -> None:
     assert hash_rows(frame.with_columns(c=pl.lit(None, dtype=pl.String)), ("c", "b", "a")).to_list() == PINNED
 
 
+def test_a_change_of_a_microsecond_is_another_hash_and_milliseconds_hash_as_ever() -> None:
+    at = dt.datetime(2024, 1, 31, 10, 0, 0, 123_000, tzinfo=dt.UTC)
+    times = [
+        at,
+        at.replace(microsecond=123_456),
+        at.replace(microsecond=123_457),
+        None,
+        at.replace(microsecond=123_456),
+    ]
+    micros = hash_rows(pl.DataFrame({"at": times}, schema={"at": pl.Datetime("us", "UTC")}), ["at"]).to_list()
+    assert len(set(micros)) == 4
+    assert micros[1] == micros[3]
+    for unit in ("ms", "us", "ns"):
+        alone = pl.DataFrame({"at": [at]}, schema={"at": pl.Datetime(unit, "UTC")})
+        assert hash_rows(alone, ["at"]).to_list() == micros[:1]
+
+
 #: Links in databases hold such hashes: a change here re-sends every record.
 PINNED = [17783829739178319294, 17310589546241993195, 3746585686858627171]
