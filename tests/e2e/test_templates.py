@@ -49,9 +49,9 @@ def test_a_template_is_written_once_and_its_connections_only_where_they_are_miss
         "resources/postgres.py",
     ]
     assert made.json["assumed"] == ["salesforce is the connection of that name in resources/, as it is"]
-    project = Project(user.project)
-    assert {"postgres", "salesforce", "hubspot"} <= set(project.connectors)
-    assert project.sync("postgres_to_salesforce").spec.target.object == "Lead"
+    assert Project(user.project).sync("postgres_to_salesforce").spec.target.object == "Lead"
+    unset = user.cli("check", "--json", POSTGRES_URL="").json["problems"]
+    assert [one["message"] for one in unset if "POSTGRES_URL" in one["message"]], "its connection is known"
     again = user.cli("new", "--template", "postgres-to-salesforce", "--json")
     assert again.code == 2
     assert "exists already" in again.json["error"]["message"]

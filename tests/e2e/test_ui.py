@@ -200,6 +200,12 @@ def test_the_lakes_upkeep_can_be_launched_and_changes_no_plan(ui: Installed, fir
     assert ui.cli("plan", SYNC, "--json").json["summary"] == before
 
 
+def started_runs(ui: Installed) -> list[str]:
+    """The job's runs that the UI shows as running."""
+    runs = ui.ask(JOB, selector={**REPOSITORY, "pipelineName": SYNC})["pipelineOrError"]["runs"]
+    return [one["runId"] for one in runs if one["status"] == "STARTED"]
+
+
 def test_a_run_that_was_killed_is_marked_failed_by_the_next(ui: Installed, first: dict[str, Any]) -> None:
     ui.control.post("faults", {"system": "salesforce", "kind": "hold_before", "times": 1, "match": "GET /services"})
     process = subprocess.Popen(
@@ -211,7 +217,7 @@ def test_a_run_that_was_killed_is_marked_failed_by_the_next(ui: Installed, first
         start_new_session=True,
     )
     deadline = time.monotonic() + 120
-    while not ui.control.get("held")["held"]:  # it is reading from the source
+    while not (ui.control.get("held")["held"] and started_runs(ui)):  # it is reading from the source
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -219,8 +225,7 @@ def test_a_run_that_was_killed_is_marked_failed_by_the_next(ui: Installed, first
     process.wait()
     ui.control.post("release")
     ui.control.post("faults", {"system": "salesforce", "kind": "hold_before", "times": 0, "match": "GET /services"})
-    runs = ui.ask(JOB, selector={**REPOSITORY, "pipelineName": SYNC})["pipelineOrError"]["runs"]
-    (killed,) = [one["runId"] for one in runs if one["status"] == "STARTED"]
+    (killed,) = started_runs(ui)
     again = ui.cli("run", SYNC, "--json")
     assert f"run {killed} died without finishing" in again.err
     assert ui.run_status(killed) == "FAILURE"
