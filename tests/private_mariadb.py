@@ -98,14 +98,19 @@ class PrivateMariaDB:
     def _initialise(self) -> None:
         if os.geteuid() == 0:
             shutil.chown(self.root, self._user)
-        subprocess.run(
-            [
-                _binary("mariadb-install-db") or "mariadb-install-db", "--no-defaults",
-                f"--datadir={self.root}/data", "--auth-root-authentication-method=normal", "--skip-test-db",
-                f"--user={self._user}",
-            ],
-            check=True, capture_output=True,
-        )  # fmt: skip
+        command = [
+            _binary("mariadb-install-db") or "mariadb-install-db", "--no-defaults",
+            f"--datadir={self.root}/data", "--auth-root-authentication-method=normal", "--skip-test-db",
+            f"--user={self._user}",
+        ]  # fmt: skip
+        for left in (2, 1, 0):  # where many servers start at once, one now and then gives up
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode == 0:
+                break
+            if not left:
+                raise RuntimeError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}\n{done.stderr}")
+            shutil.rmtree(self.root / "data", ignore_errors=True)
+            time.sleep(1)
         begin = self.root / "begin.sql"
         begin.write_text(
             f"ALTER USER root@localhost IDENTIFIED BY '{self.password}';\n"

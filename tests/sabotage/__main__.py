@@ -59,6 +59,8 @@ def tried(base: Path, sabotage: Sabotage, work: Path) -> Verdict:
         copy_tree(base, tree)
         apply(sabotage, tree)
         ran = pytest(tree, [sabotage.red], scratch=work / sabotage.name / "scratch")
+        if judged(ran, sabotage.red).startswith("broken"):  # not set up: a server that did not start, say
+            ran = pytest(tree, [sabotage.red], scratch=work / sabotage.name / "again")
         return Verdict(sabotage=sabotage, word=judged(ran, sabotage.red), seconds=ran.seconds, said=ran.last_words)
     except PatchError as error:
         return Verdict(sabotage=sabotage, word="does not apply", said=str(error))
