@@ -59,6 +59,12 @@ class Lake:
         self._attached: tuple[int, str] | None = None  # process and URL the instance belongs to
         self._urls: set[str] = set()  # whose passwords must not show
         self._starting = threading.Lock()
+        self.changing: Final = threading.RLock()
+        """Held by a thread of this process while a transaction of its own makes or alters a table.
+
+        When one commits, DuckLake 1.5.5 forgets the schema the others of its instance began with, and they write
+        freed memory into the catalog (https://github.com/duckdb/ducklake/issues/1248, mended after that version).
+        """
 
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A connection with the catalog `lake` attached for reading and writing.

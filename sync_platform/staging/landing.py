@@ -130,7 +130,7 @@ class Landing:
             dlt.current.source_state()[_STATE] = asdict(stored)
 
         resource = dlt.resource(rows, name=stored.table, write_disposition="append")
-        with translated(self._lake):
+        with translated(self._lake), self._lake.changing:
             pipeline.extract(resource, loader_file_format="parquet", workers=1)
             pipeline.normalize(workers=1)
             pipeline.load(workers=1)

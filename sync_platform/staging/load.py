@@ -268,7 +268,8 @@ class Load:
             if (kind := canonical(field.type)) is not None
             and (not wanted or field.name in wanted or field.name in source.stream.key)
         }
-        create(self.con, self._connection, source.stream.name, types)
+        with self._lake.changing:
+            create(self.con, self._connection, source.stream.name, types)
 
     def _since(self, *, full: bool) -> Position | None:
         reading, source = self.landing.reading, self._source
@@ -293,9 +294,10 @@ class Load:
                 count, schema = sieve.write(file, self.landing.next_chunk, next_seq(self._lake))
                 apart = sieve.apart
         if count:
-            self.landing.store(schema, count, reading)
-            if not self._adopt(file, count, chunk.types, apart=apart):
-                self._merge()
+            with self._lake.changing:
+                self.landing.store(schema, count, reading)
+                if not self._adopt(file, count, chunk.types, apart=apart):
+                    self._merge()
         elif reading.moved_from(self.landing.reading) and (chunk.last or self._due()):
             self.landing.store(None, 0, reading)
         if self.landing.reading.chunk != stored:

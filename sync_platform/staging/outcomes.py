@@ -50,7 +50,7 @@ def write_lake_outcomes(
         frame.write_parquet(file, compression="lz4")
     except (OSError, pl.exceptions.ComputeError) as error:
         raise AccessError(f"{file} cannot be written: {error}", mend="free some space, then run again") from error
-    with lake.errors(), lake.connect() as con:
+    with lake.errors(), lake.changing, lake.connect() as con:
         con.begin()
         if not _register(con, sync, file, (plan_id, part)):
             file.unlink()

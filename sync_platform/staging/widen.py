@@ -60,14 +60,15 @@ def widen(lake: Lake, connection: str, stream: str, field: str, to: pa.DataType)
                 )
         types[name] = wanted
         new = quoted(f"{name} (wider)")
-        transact(
-            con,
-            f"ALTER TABLE {table} ADD COLUMN {new} {duckdb_type(wanted)}",
-            f"UPDATE {table} SET {new} = {_converted(old, schema.field(name).type, wanted)}",
-            f"ALTER TABLE {table} DROP COLUMN {old}",
-            f"ALTER TABLE {table} RENAME COLUMN {new} TO {old}",
-            f"UPDATE {table} SET {HASH} = {hash_sql(types, quoted)}",
-        )
+        with lake.changing:
+            transact(
+                con,
+                f"ALTER TABLE {table} ADD COLUMN {new} {duckdb_type(wanted)}",
+                f"UPDATE {table} SET {new} = {_converted(old, schema.field(name).type, wanted)}",
+                f"ALTER TABLE {table} DROP COLUMN {old}",
+                f"ALTER TABLE {table} RENAME COLUMN {new} TO {old}",
+                f"UPDATE {table} SET {HASH} = {hash_sql(types, quoted)}",
+            )
 
 
 def _converted(sql: str, given: pa.DataType, wanted: pa.DataType) -> str:
