@@ -8,6 +8,7 @@ import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import dagster as dg
@@ -15,6 +16,7 @@ import pyarrow as pa
 from pydantic import Field as Setting
 from pydantic import PrivateAttr
 
+from sync_platform.connectors import lock_holders
 from sync_platform.connectors.connector import Connector
 from sync_platform.connectors.mysql import binlog, holders, probing, reading
 from sync_platform.connectors.mysql.catalog import Reading, StoredTable, describe, described_query
@@ -250,7 +252,7 @@ class MySQL(Connector):
         An update whose row is gone comes back REFUSED, an update or delete that changes nothing NOOP.
         """
         table = self.table(stream)
-        with holders.named(self.server()), self.server().session() as session:
+        with lock_holders.telling(partial(holders.longest, self.server())), self.server().session() as session:
             markers = self._markers_of()
             markers.prepare(session)
             session.begin(read_only=False)

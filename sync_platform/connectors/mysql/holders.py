@@ -6,11 +6,7 @@ all: https://dev.mysql.com/doc/refman/8.4/en/information-schema-innodb-trx-table
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
-
-from sync_platform.errors import SyncError, TransientError
 
 if TYPE_CHECKING:
     from sync_platform.connectors.mysql.session import Server
@@ -23,25 +19,8 @@ WHERE t.trx_rows_locked > 0 AND p.ID <> connection_id() ORDER BY t.trx_started L
 """
 
 
-@contextlib.contextmanager
-def named(server: Server) -> Iterator[None]:
-    """A lock that was not granted within the block is told with who may hold it; that takes the right PROCESS."""
-    try:
-        yield
-    except TransientError as error:
-        if "a lock was not granted" not in error.message:
-            raise
-        holder = None
-        with contextlib.suppress(SyncError):
-            holder = _holder(server)
-        if holder is None:
-            raise
-        raise TransientError(
-            f"{error.message}; {holder}", mend="the next run tries again; or end that session, if it is forgotten"
-        ) from None
-
-
-def _holder(server: Server) -> str | None:
+def longest(server: Server) -> str | None:
+    """The longest transaction that holds row locks, as a sentence; seeing it takes the right PROCESS."""
     with server.session() as session:
         found = session.rows(_QUERY, "asking who holds locks")
     if not found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, Final
 
 import dagster as dg
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import PrivateAttr
 
+from sync_platform.connectors import lock_holders
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.postgres import adding, holders, notices, probing, queries, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
@@ -228,7 +230,7 @@ class Postgres(PostgresSettings):
         """
         names = [name for name in rows.column_names if name not in TECHNICAL]
         table = self._table_for(stream, names, lambda name: pc.unique(rows[name].cast(pa.string())).to_pylist())
-        with holders.named(self.server(), table), self.server().session() as session:
+        with lock_holders.telling(partial(holders.longest, self.server(), table)), self.server().session() as session:
             markers = self._markers_of()
             markers.prepare(session)
             session.begin(read_only=False)

@@ -6,12 +6,9 @@ the table right after: https://www.postgresql.org/docs/current/view-pg-locks.htm
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from sync_platform.connectors.postgres.session import literal
-from sync_platform.errors import SyncError, TransientError
 
 if TYPE_CHECKING:
     from sync_platform.connectors.postgres.session import Server
@@ -28,25 +25,8 @@ ORDER BY a.xact_start NULLS LAST LIMIT 1
 """
 
 
-@contextlib.contextmanager
-def named(server: Server, table: Table) -> Iterator[None]:
-    """A lock on the table that was not granted within the block is told with who holds one."""
-    try:
-        yield
-    except TransientError as error:
-        if "a lock was not granted" not in error.message:
-            raise
-        holder = None
-        with contextlib.suppress(SyncError):
-            holder = _holder(server, table)
-        if holder is None:
-            raise
-        raise TransientError(
-            f"{error.message}; {holder}", mend="the next run tries again; or end that session, if it is forgotten"
-        ) from None
-
-
-def _holder(server: Server, table: Table) -> str | None:
+def longest(server: Server, table: Table) -> str | None:
+    """The longest transaction that holds a lock on the table, as a sentence."""
     sql = _QUERY.format(schema=literal(table.schema), name=literal(table.name))
     with server.session() as session:
         found = session.rows(sql, f"asking who locks {table}").to_pylist()
