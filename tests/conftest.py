@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,23 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     yield database
     database.close()
     server.destroy(made)
+
+
+@pytest.fixture
+def new_database(state: Database) -> Iterator[Callable[[str], str]]:
+    """Makes an empty database on the session's server, named after what it is given, and tells its URL."""
+    made: list[str] = []
+
+    def make(kind: str) -> str:
+        made.append(f"{kind}_{uuid.uuid4().hex[:8]}")
+        with state.session() as admin:
+            admin.execute(f"CREATE DATABASE {made[-1]}")
+        return f"{state.url.rsplit('/', 1)[0]}/{made[-1]}"
+
+    yield make
+    with state.session() as admin:
+        for name in made:
+            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from sync_platform.state.database import Database
 from tests.project_files import lay_out
 from tests.world import World
 
@@ -66,17 +64,9 @@ def target(world: World, databases: tuple[str, str], tmp_path: Path) -> Iterator
 
 
 @pytest.fixture
-def databases(state: Database) -> Iterator[tuple[str, str]]:
+def databases(new_database: Callable[[str], str]) -> tuple[str, str]:
     """Two empty databases on the session's server: (shop, office)."""
-    names = [f"{kind}_{uuid.uuid4().hex[:8]}" for kind in ("shop", "office")]
-    with state.session() as admin:
-        for name in names:
-            admin.execute(f"CREATE DATABASE {name}")
-    base = state.url.rsplit("/", 1)[0]
-    yield f"{base}/{names[0]}", f"{base}/{names[1]}"
-    with state.session() as admin:
-        for name in names:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return new_database("shop"), new_database("office")
 
 
 def fill(shop: str, office: str) -> None:

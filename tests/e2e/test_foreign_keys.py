@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from sync_platform.state.database import Database
 from tests.project_files import lay_out
 from tests.world import World
 
@@ -52,19 +50,14 @@ INSERT INTO orders SELECT n, 1 + n % 9 FROM generate_series(1, 30) n;
 
 
 @pytest.fixture
-def office(world: World, state: Database, tmp_path: Path) -> Iterator[psycopg.Connection]:
+def office(world: World, new_database: Callable[[str], str], tmp_path: Path) -> Iterator[psycopg.Connection]:
     """The database that is both source and target."""
-    name = f"office_{uuid.uuid4().hex[:8]}"
-    with state.session() as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-    url = f"{state.url.rsplit('/', 1)[0]}/{name}"
+    url = new_database("office")
     world.project = lay_out(tmp_path / "project", FILES)
     world.extra = {"OFFICE_URL": url}
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(TABLES)
         yield connection
-    with state.session() as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def counts(office: psycopg.Connection) -> list[int]:

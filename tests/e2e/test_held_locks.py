@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from sync_platform.state.database import Database
 from tests.private_mariadb import shared
 from tests.project_files import lay_out
 from tests.world import World
@@ -42,12 +40,9 @@ FILES = {
 
 
 @pytest.fixture
-def office(state: Database) -> Iterator[str]:
+def office(new_database: Callable[[str], str]) -> str:
     """A PostgreSQL database with orders, and bills in it and in MariaDB."""
-    name = f"locks_{uuid.uuid4().hex[:8]}"
-    with state.session() as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-    url = f"{state.url.rsplit('/', 1)[0]}/{name}"
+    url = new_database("locks")
     with psycopg.connect(url, autocommit=True) as db:
         db.execute("CREATE TABLE orders (id int PRIMARY KEY, note text, updated_at timestamptz DEFAULT now())")
         db.execute("CREATE TABLE bills (id int PRIMARY KEY, note text)")
@@ -55,9 +50,7 @@ def office(state: Database) -> Iterator[str]:
     shared().create("locks")
     with shared().person("locks") as person, person.cursor() as cursor:
         cursor.execute("CREATE TABLE bills (id INT PRIMARY KEY, note TEXT)")
-    yield url
-    with state.session() as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return url
 
 
 @contextmanager

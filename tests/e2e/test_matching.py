@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import csv
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import astuple
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from sync_platform.state.database import Database
 from tests.matching.measure import measured, table
 from tests.matching.people import FIELDS, Person, people
 from tests.project_files import lay_out
@@ -37,17 +35,9 @@ attributes:
 
 
 @pytest.fixture
-def databases(state: Database) -> Iterator[tuple[str, str]]:
+def databases(new_database: Callable[[str], str]) -> tuple[str, str]:
     """Two empty databases on the session's server: (shop, crm)."""
-    names = [f"{kind}_{uuid.uuid4().hex[:8]}" for kind in ("shop", "crm")]
-    with state.session() as admin:
-        for name in names:
-            admin.execute(f"CREATE DATABASE {name}")
-    base = state.url.rsplit("/", 1)[0]
-    yield f"{base}/{names[0]}", f"{base}/{names[1]}"
-    with state.session() as admin:
-        for name in names:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return new_database("shop"), new_database("crm")
 
 
 def fill(url: str, rows: list[Person]) -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 
 from sync_platform.commands.scaffold import write_project
 from sync_platform.commands.templates import template
-from sync_platform.state.database import Database
 from tests.private_mariadb import PrivateMariaDB, shared
 from tests.world import World
 
@@ -22,14 +20,9 @@ ROWS = 2_000
 
 
 @pytest.fixture
-def office(state: Database) -> Iterator[str]:
+def office(new_database: Callable[[str], str]) -> str:
     """An empty PostgreSQL database."""
-    name = f"office_{uuid.uuid4().hex[:8]}"
-    with state.session() as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-    yield f"{state.url.rsplit('/', 1)[0]}/{name}"
-    with state.session() as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return new_database("office")
 
 
 @pytest.fixture

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from sync_platform.state.database import Database
 from tests.e2e.customers import customers, load
 from tests.project_files import lay_out
 from tests.world import World
@@ -65,17 +63,9 @@ attributes:
 
 
 @pytest.fixture
-def databases(state: Database) -> Iterator[tuple[str, str]]:
+def databases(new_database: Callable[[str], str]) -> tuple[str, str]:
     """Two empty databases on the session's server: (shop, warehouse)."""
-    names = [f"{kind}_{uuid.uuid4().hex[:8]}" for kind in ("shop", "warehouse")]
-    with state.session() as admin:
-        for name in names:
-            admin.execute(f"CREATE DATABASE {name}")
-    base = state.url.rsplit("/", 1)[0]
-    yield f"{base}/{names[0]}", f"{base}/{names[1]}"
-    with state.session() as admin:
-        for name in names:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return new_database("shop"), new_database("warehouse")
 
 
 def write_project(folder: Path) -> Path:

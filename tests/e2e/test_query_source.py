@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from sync_platform.state.database import Database
 from tests.project_files import lay_out
 from tests.world import World
 
@@ -58,17 +56,12 @@ INSERT INTO orders SELECT n, 1 + n % 20, NULL, 'infinity' FROM generate_series(1
 
 
 @pytest.fixture
-def office(state: Database) -> Iterator[str]:
+def office(new_database: Callable[[str], str]) -> str:
     """A PostgreSQL database with customers and their orders."""
-    name = f"office_{uuid.uuid4().hex[:8]}"
-    with state.session() as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-    url = f"{state.url.rsplit('/', 1)[0]}/{name}"
+    url = new_database("office")
     with psycopg.connect(url, autocommit=True) as db:
         db.execute(TABLES)
-    yield url
-    with state.session() as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return url
 
 
 def test_a_query_is_checked_synced_by_its_cursor_and_refused_when_it_is_more(

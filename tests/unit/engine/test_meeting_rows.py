@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -11,20 +10,14 @@ import pytest
 
 from sync_platform.connectors.postgres import Postgres
 from sync_platform.engine import desired
-from sync_platform.state.database import Database
 from tests.unit.engine.workshop import Workshop, a_sync
 
 
 @pytest.fixture
-def sql(state: Database) -> Iterator[psycopg.Connection]:
+def sql(new_database: Callable[[str], str]) -> Iterator[psycopg.Connection]:
     """A person at an empty database of the session's server."""
-    name = f"target_{uuid.uuid4().hex[:8]}"
-    with state.session() as admin:
-        admin.execute(f"CREATE DATABASE {name}")
-    with psycopg.connect(f"{state.url.rsplit('/', 1)[0]}/{name}", autocommit=True) as connection:
+    with psycopg.connect(new_database("target"), autocommit=True) as connection:
         yield connection
-    with state.session() as admin:
-        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
