@@ -8,6 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from tests.chaos.scenes import kill_at
 from tests.project_files import lay_out
 from tests.world import World
 
@@ -102,3 +103,19 @@ def test_a_child_that_ran_first_waits_for_its_parents_and_check_says_which_go_to
     assert done.code == 0, done.out + done.err
     assert counts(office) == [3, 9, 0]
     assert done.json["sync_summary"]["dead_letters_open"] == 0
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("point", ["request_sent:2", "outcome_written:2", "position_written:1", "before_intent:3"])
+def test_a_run_of_several_that_was_killed_is_finished_by_the_next(
+    world: World, office: psycopg.Connection, point: str
+) -> None:
+    kill_at(world, point, "run", "orders", "contacts", "accounts")
+    left = counts(office)
+    assert left != [3, 9, 30]
+    done = world.cli("run", "orders", "contacts", "accounts", "--json", seconds=400)
+    assert done.code == 0, done.out + done.err
+    assert counts(office) == [3, 9, 30]
+    again = world.cli("run", "orders", "contacts", "accounts", "--json", seconds=400)
+    assert [report["sync_summary"]["records_processed"] for report in again.json["reports"]] == [0, 0, 0]
+    assert world.cli("dead", "list", "--json").json["dead_letters"] == []
