@@ -58,7 +58,8 @@ def words(dtype: pl.DataType) -> str:
     if dtype.is_float():
         return "a number"
     if isinstance(dtype, pl.Decimal):
-        return f"a number with at most {(dtype.precision or 38) - dtype.scale} digits before and {dtype.scale} after the point"
+        whole = (dtype.precision or 38) - dtype.scale
+        return f"a number with at most {whole} digits before and {dtype.scale} after the point"
     if dtype == pl.Boolean:
         return "true or false"
     if dtype == pl.Date:

@@ -165,7 +165,12 @@ def test_an_instant_becomes_the_day_it_is_in_the_syncs_zone() -> None:
         ("LastName", "count", {"LastName": ""}, "count '' is not a whole number"),
         ("Rating", "count", {"Rating": 1.5}, "count '1.5' is not a whole number"),
         ("Rating", "name", {"Rating": float("nan")}, "name '' is not a finite number"),
-        ("Amount", "amount", {"Amount": Decimal("1.25")}, "amount '1.25' is not a number with at most 9 digits before and 1 after the point"),
+        (
+            "Amount",
+            "amount",
+            {"Amount": Decimal("1.25")},
+            "amount '1.25' is not a number with at most 9 digits before and 1 after the point",
+        ),
         ("Status", "when", {"Status": "31.12.2026"}, "when '31.12.2026' is not a date and time"),
         ("CAST(LastName AS INT) + 1", "count", {"LastName": "x"}, "count 'x' cannot be computed as the mapping says"),
         (
