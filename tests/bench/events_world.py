@@ -127,7 +127,7 @@ class World:
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             with contextlib.suppress(ProcessLookupError):  # what it started and did not wait for
-                os.killpg(process.pid, signal.SIGTERM)
+                os.killpg(process.pid, signal.SIGKILL)  # Dagster's code server lives on after a SIGTERM
 
     def gateway(self) -> None:
         """Starts the gateway, and lets the source's vendor send to it."""
