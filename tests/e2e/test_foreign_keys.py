@@ -106,7 +106,10 @@ def test_a_child_that_ran_first_waits_for_its_parents_and_check_says_which_go_to
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("point", ["request_sent:2", "outcome_written:2", "position_written:1", "before_intent:3"])
+@pytest.mark.parametrize(
+    "point",
+    ["outcome_written:2", *(pytest.param(p, marks=pytest.mark.slow) for p in ("request_sent:2", "before_intent:3"))],
+)
 def test_a_run_of_several_that_was_killed_is_finished_by_the_next(
     world: World, office: psycopg.Connection, point: str
 ) -> None:
