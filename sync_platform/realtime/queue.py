@@ -177,14 +177,15 @@ def alone(connection: Connection, worker: str) -> None:
 def renew(database: Database, worker: str, batches: Sequence[str]) -> None:
     """Extends the leases of the batches this worker is busy with (events, claims on targets), and says that it lives.
 
-    What it claimed and lost sight of is not renewed: it comes back when its lease runs out.
+    What it claimed and lost sight of is not renewed: it comes back when its lease runs out. A lease of which half is
+    left is let be: a deep backlog's are tens of thousands of rows.
     """
     with database.connection() as connection:
         alone(connection, worker)
         connection.execute(
             """UPDATE sync.queue SET lease_until = now() + make_interval(secs => %s)
-               WHERE owner = %s AND plan_id = ANY(%s::uuid[])""",
-            (LEASE_SECONDS, worker, list(batches)),
+               WHERE owner = %s AND plan_id = ANY(%s::uuid[]) AND lease_until < now() + make_interval(secs => %s)""",
+            (LEASE_SECONDS, worker, list(batches), LEASE_SECONDS / 2),
         )
         connection.execute(
             "UPDATE sync.claims SET lease_until = now() + make_interval(secs => %s) WHERE owner = ANY(%s::uuid[])",
