@@ -19,7 +19,7 @@ from sync_platform.engine.desired import prepare
 from sync_platform.engine.planning import make_plan
 from sync_platform.engine.recover import recover
 from sync_platform.realtime.keyed import KeyedLoads
-from sync_platform.realtime.queue import NO_LOOPS, Batch, alone, finish
+from sync_platform.realtime.queue import Batch, alone, finish_all
 from sync_platform.session import Session
 from sync_platform.staging.load import Source
 from sync_platform.state.locks import held_by
@@ -106,7 +106,5 @@ class BulkDelivery:
                 raise
         with base.database.connection() as connection:
             alone(connection, self.worker)
-            connection.execute(NO_LOOPS)
-            done = ("delivered in bulk", f"by run {run.run_id}")
-            finish(connection, self.worker, batch.sync, dict.fromkeys(batch.keys, done))
+            finish_all(connection, self.worker, batch, "delivered in bulk", f"by run {run.run_id}")
         return True

@@ -247,7 +247,7 @@ class Worker:
 
     def _delivered_in_bulk(self, spec: SyncSpec) -> bool:
         """Delivers what waits of a sync as one plan; False when there was nothing, or it did not come to that."""
-        batch = queue.claim(self.session.database, self.worker_id, [spec.name], MOST)
+        batch = queue.claim_all(self.session.database, self.worker_id, spec.name, MOST)
         if batch is None:
             return False
         self._busy.add(batch.plan_id)
