@@ -213,6 +213,8 @@ class Worker:
         # event by event a change costs many times as much, and the thread that delivers in bulk would go without
         free = {name: spec for name, spec in specs.items() if name not in self._in_bulk}
         ready = [name for name, spec in free.items() if all(standing.get(c, True) for c in _systems(spec))]
+        if not ready:  # without a trip to the state: every event that arrives wakes a thread
+            return False
         trial = any(c in standing for name in ready for c in _systems(specs[name]))
         batch = queue.claim(self.session.database, self.worker_id, ready, 1 if trial else BATCH_EVENTS)
         if batch is None:
