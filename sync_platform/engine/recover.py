@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from sync_platform.engine.lookups import can_be_looked_up, find_by_match
-from sync_platform.ledger.intents import open_intents
+from sync_platform.ledger.intents import any_intents, open_intents
 from sync_platform.ledger.settle import settle, settled_frame
 from sync_platform.ledger.workers import workers
 from sync_platform.model import Status
@@ -41,6 +41,8 @@ def recover(
         with session.database.connection() as connection:
             intents = open_intents(connection, spec.name, keys=keys)
         return _recover(session, spec, intents, sleep)
+    if not any_intents(session.database, spec.name):
+        return 0  # the usual case, which need not wait for its turn: what others are settling is there until it is
     with advisory_lock(session.database, f"recover:{spec.name}"):
         alive, _ = workers(session.database)
         with session.database.connection() as connection:

@@ -78,5 +78,11 @@ def open_intents(
         ).fetchall()
 
 
+def any_intents(database: Database, sync: str) -> bool:
+    """Whether any call of a sync is unsettled."""
+    row = database.statement("SELECT EXISTS (SELECT 1 FROM sync.intents WHERE sync = %(sync)s)", {"sync": sync})
+    return row is not None and bool(row[0])
+
+
 def _json(value: Any) -> str:
     return orjson.dumps(value, default=str).decode()

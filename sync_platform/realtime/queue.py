@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from sync_platform.state.database import Connection, Database
 
 LEASE_SECONDS: Final = 30.0
-#: Above so many events PostgreSQL is kept from looking each of them up by itself, which its estimates make it do.
-MANY: Final = 1_000
+#: For thousands of events: PostgreSQL is kept from looking each of them up by itself, which its estimates make it do.
 NO_LOOPS: Final = "SELECT set_config('enable_nestloop', 'off', true)"
 
 #: The state answers both at once, in one trip; the claim sees what the one before it took, because it waits its turn.
@@ -54,6 +53,32 @@ _CLAIM: Final = """
         RETURNING q.sync, q.seq, q.key, q.attempts)
     SELECT t.sync, t.key, t.seq, t.attempts, i.event_id, i.kind, i.occurred_at, i.received_at, i.fields
     FROM taken t JOIN sync.inbox i USING (seq) ORDER BY t.seq"""
+#: What waits of one sync, for a delivery in bulk: only the keys are told, and what bars a record is looked up once for
+#: all of them.
+_CLAIM_ALL: Final = """
+    WITH barred AS MATERIALIZED (
+        SELECT DISTINCT key FROM sync.queue
+        WHERE sync = %(sync)s AND state = 'waiting' AND (owner IS NOT NULL OR not_before > now())),
+    candidates AS (
+        SELECT DISTINCT oldest.key FROM (
+            SELECT q.key FROM sync.queue q
+            WHERE q.sync = %(sync)s AND q.state = 'waiting' AND q.owner IS NULL
+              AND (q.not_before IS NULL OR q.not_before <= now())
+              AND NOT EXISTS (SELECT 1 FROM barred b WHERE b.key = q.key)
+            ORDER BY q.seq LIMIT %(limit)s) AS oldest),
+    taken AS (
+        UPDATE sync.queue q SET owner = %(worker)s, plan_id = %(plan_id)s, attempts = q.attempts + 1,
+               lease_until = now() + make_interval(secs => %(lease)s)
+        FROM candidates c WHERE q.sync = %(sync)s AND q.key = c.key AND q.state = 'waiting'
+        RETURNING q.key, q.seq)
+    SELECT key FROM taken GROUP BY key ORDER BY min(seq)"""
+_FINISH_ALL: Final = """
+    WITH finished AS (
+        UPDATE sync.queue SET state = 'done', owner = NULL, lease_until = NULL, not_before = NULL,
+               finished_at = clock_timestamp(), outcome = %(outcome)s, reason = %(reason)s
+        WHERE owner = %(worker)s AND plan_id = %(plan_id)s AND sync = %(sync)s AND state = 'waiting'
+        RETURNING key)
+    SELECT count(DISTINCT key) FROM finished"""
 _FINISH: Final = """
     UPDATE sync.queue q SET state = %(state)s, owner = NULL, lease_until = NULL, not_before = NULL,
            finished_at = clock_timestamp(), outcome = d.outcome, reason = d.reason
@@ -112,8 +137,6 @@ def claim(database: Database, worker: str, syncs: Sequence[str], limit: int) -> 
     told = {"syncs": list(syncs), "worker": worker, "limit": limit, "lease": LEASE_SECONDS, "plan_id": plan_id}
     with database.connection() as connection, connection.pipeline():
         connection.execute(_TURN)
-        if limit > MANY:
-            connection.execute(NO_LOOPS)
         answer = connection.execute(_CLAIM, told)
         connection.commit()
         rows = answer.fetchall()
@@ -127,6 +150,28 @@ def claim(database: Database, worker: str, syncs: Sequence[str], limit: int) -> 
         )
         attempts[key] = max(tried, attempts.get(key, 0))
     return Batch(sync=str(rows[0][0]), plan_id=plan_id, events=events, attempts=attempts)
+
+
+def claim_all(database: Database, worker: str, sync: str, limit: int) -> Batch | None:
+    """As `claim`, for the records of one sync; what their events tell is left out."""
+    plan_id = str(uuid.uuid4())
+    told = {"sync": sync, "worker": worker, "limit": limit, "lease": LEASE_SECONDS, "plan_id": plan_id}
+    with database.connection() as connection, connection.pipeline():
+        connection.execute(_TURN)
+        connection.execute(NO_LOOPS)
+        answer = connection.execute(_CLAIM_ALL, told)
+        connection.commit()
+        rows = answer.fetchall()
+    return Batch(sync=sync, plan_id=plan_id, events={row[0]: () for row in rows}) if rows else None
+
+
+def finish_all(connection: Connection, worker: str, batch: Batch, outcome: str, reason: str) -> None:
+    """As `finish`, for every record of a batch."""
+    told = {"worker": worker, "plan_id": batch.plan_id, "sync": batch.sync, "outcome": outcome, "reason": reason}
+    row = connection.execute(_FINISH_ALL, told).fetchone()
+    lost = len(batch.events) - (int(row[0]) if row else 0)
+    if lost:
+        raise FencedError(f"{batch.sync}: {lost} records are another worker's by now")
 
 
 def finish(
@@ -177,14 +222,15 @@ def alone(connection: Connection, worker: str) -> None:
 def renew(database: Database, worker: str, batches: Sequence[str]) -> None:
     """Extends the leases of the batches this worker is busy with (events, claims on targets), and says that it lives.
 
-    What it claimed and lost sight of is not renewed: it comes back when its lease runs out.
+    What it claimed and lost sight of is not renewed: it comes back when its lease runs out. A lease of which half is
+    left is let be: a deep backlog's are tens of thousands of rows.
     """
     with database.connection() as connection:
         alone(connection, worker)
         connection.execute(
             """UPDATE sync.queue SET lease_until = now() + make_interval(secs => %s)
-               WHERE owner = %s AND plan_id = ANY(%s::uuid[])""",
-            (LEASE_SECONDS, worker, list(batches)),
+               WHERE owner = %s AND plan_id = ANY(%s::uuid[]) AND lease_until < now() + make_interval(secs => %s)""",
+            (LEASE_SECONDS, worker, list(batches), LEASE_SECONDS / 2),
         )
         connection.execute(
             "UPDATE sync.claims SET lease_until = now() + make_interval(secs => %s) WHERE owner = ANY(%s::uuid[])",

@@ -27,8 +27,9 @@ from sync_platform.ledger.claims import BusyError
 from sync_platform.ledger.workers import forget, registered, workers
 from sync_platform.model import Status
 from sync_platform.realtime import circuit, queue
-from sync_platform.realtime.backlog import MOST, BulkDelivery, deep, suits
+from sync_platform.realtime.backlog import MOST, BulkDelivery, deep, make_ready, suits
 from sync_platform.realtime.circuit import REFUSED_SECONDS, SystemAwayError
+from sync_platform.realtime.keyed import KeyedLoads
 from sync_platform.realtime.lane import Delivered, Lane
 from sync_platform.realtime.parking import park
 from sync_platform.realtime.queue import Batch, FencedError
@@ -69,11 +70,14 @@ class Worker:
     _circuits: Mapping[str, bool] = field(default_factory=dict, repr=False)
     _looked: float = float("-inf")  # when the circuits were read
     _in_bulk: set[str] = field(default_factory=set, repr=False)  # syncs whose backlog a thread delivers in bulk
+    _bulk_turn: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _warm: set[str] = field(default_factory=set, repr=False)  # syncs that were made ready for it
     _bulk_after: dict[str, float] = field(default_factory=dict, repr=False)  # not before, after one that failed
 
     def __post_init__(self) -> None:
         self.session = replace(self.session, priority=Priority.REALTIME, attempts=2, run_id=self.worker_id)
         self.session.database.by_index()
+        self._loads = KeyedLoads(self.session.lake)
 
     def stop(self) -> None:
         """Asks the worker to finish what it has claimed and to return."""
@@ -158,6 +162,9 @@ class Worker:
             if made is None or self.clock() - made[0] > STALE_AFTER:
                 try:
                     self._lanes[name] = (self.clock(), self._made(spec))
+                    if name not in self._warm:
+                        self._warm.add(name)
+                        make_ready(self.session, spec, self._loads)
                 except BlockedError:  # it is paused: what was prepared before must not go on
                     self._lanes.pop(name, None)
                 except SyncError:  # whoever needs it says what is wrong
@@ -206,6 +213,8 @@ class Worker:
         # event by event a change costs many times as much, and the thread that delivers in bulk would go without
         free = {name: spec for name, spec in specs.items() if name not in self._in_bulk}
         ready = [name for name, spec in free.items() if all(standing.get(c, True) for c in _systems(spec))]
+        if not ready:  # without a trip to the state: every event that arrives wakes a thread
+            return False
         trial = any(c in standing for name in ready for c in _systems(specs[name]))
         batch = queue.claim(self.session.database, self.worker_id, ready, 1 if trial else BATCH_EVENTS)
         if batch is None:
@@ -222,34 +231,49 @@ class Worker:
 
     def _work_off(self, spec: SyncSpec) -> None:
         """Delivers a deep backlog in bulk, where the sync can be; what goes wrong there is left to the usual way."""
-        database = self.session.database
-        if self.clock() < self._bulk_after.get(spec.name, 0.0):
-            return
-        while not self._stopping.is_set() and deep(database, spec.name) and suits(self.session, spec):
-            batch = queue.claim(database, self.worker_id, [spec.name], MOST)
-            if batch is None:
+        with self._bulk_turn:
+            if spec.name in self._in_bulk:
                 return
-            self._busy.add(batch.plan_id)
             self._in_bulk.add(spec.name)
-            begun = time.monotonic()
-            try:
-                delivered = BulkDelivery(session=self.session, spec=spec, worker=self.worker_id).deliver(batch)
-            except Exception as error:  # the edge of the process: the usual way finds whose fault it is
-                if not isinstance(error, SyncError):
-                    self.say(traceback.format_exc())
-                self.say(f"worker: {spec.name}: {len(batch.keys)} records were not delivered in bulk: {error}")
-                self._bulk_after[spec.name] = self.clock() + STALE_AFTER
-                self._give_back(batch, 0.0, str(error))
-                return
-            finally:
-                self._busy.discard(batch.plan_id)
-                self._in_bulk.discard(spec.name)
-            if not delivered:
-                self._give_back(batch, 0.0, "its source must be read once")
-                self._bulk_after[spec.name] = self.clock() + STALE_AFTER
-                return
-            took = time.monotonic() - begun
-            self.say(f"worker: {spec.name}: delivered {len(batch.keys):,} records in bulk in {took:.1f} s")
+        try:
+            while (
+                not self._stopping.is_set()
+                and self.clock() >= self._bulk_after.get(spec.name, 0.0)
+                and deep(self.session.database, spec.name)
+                and suits(self.session, spec)
+                and self._delivered_in_bulk(spec)
+            ):
+                pass
+        finally:
+            self._in_bulk.discard(spec.name)
+
+    def _delivered_in_bulk(self, spec: SyncSpec) -> bool:
+        """Delivers what waits of a sync as one plan; False when there was nothing, or it did not come to that."""
+        batch = queue.claim_all(self.session.database, self.worker_id, spec.name, MOST)
+        if batch is None:
+            return False
+        self._busy.add(batch.plan_id)
+        begun = time.monotonic()
+        try:
+            delivered = BulkDelivery(
+                session=self.session, spec=spec, worker=self.worker_id, loads=self._loads
+            ).deliver(batch)  # fmt: skip
+        except Exception as error:  # the edge of the process: the usual way finds whose fault it is
+            if not isinstance(error, SyncError):
+                self.say(traceback.format_exc())
+            self.say(f"worker: {spec.name}: {len(batch.keys)} records were not delivered in bulk: {error}")
+            self._bulk_after[spec.name] = self.clock() + STALE_AFTER
+            self._give_back(batch, 0.0, str(error))
+            return False
+        finally:
+            self._busy.discard(batch.plan_id)
+        if not delivered:
+            self._give_back(batch, 0.0, "its source must be read once")
+            self._bulk_after[spec.name] = self.clock() + STALE_AFTER
+            return False
+        took = time.monotonic() - begun
+        self.say(f"worker: {spec.name}: delivered {len(batch.keys):,} records in bulk in {took:.1f} s")
+        return True
 
     def _standing(self) -> Mapping[str, bool]:
         """The open circuits, read again after a moment or after a change of ours."""

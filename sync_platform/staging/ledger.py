@@ -111,6 +111,16 @@ def last_complete(db: Database, connection: str, stream: str) -> dt.datetime | N
     return row[0] if row else None
 
 
+def newest(db: Database, connection: str, stream: str) -> str | None:
+    """The id of the load of a stream that was begun last, or None."""
+    with db.reading() as pg:
+        row = pg.execute(
+            "SELECT load_id FROM sync.loads WHERE connection = %s AND stream = %s ORDER BY started_at DESC LIMIT 1",
+            (connection, stream),
+        ).fetchone()
+    return str(row[0]) if row else None
+
+
 def streams_loaded(db: Database) -> list[tuple[str, str]]:
     """Every (connection, stream) that was ever staged, whether or not the project still names it."""
     with db.connection() as pg:

@@ -103,17 +103,17 @@ def adopt(
     connection: str,
     stream: str,
     *,
-    landing: str,
+    landing: str | None,
     file: Path,
     count: int,
     types: Mapping[str, pa.DataType],
     apart: bool = False,
 ) -> Merged | None:
-    """Makes the file a landing table was just filled from (see `Sieve.write`) a data file of the staged table.
+    """Makes a file of the sieve's (see `Sieve.write`) a data file of the staged table.
 
     None when a key in it is staged already: then its rows must be merged (`apart`: it is known that none is).
     Otherwise nothing is copied, and the file's own `_seq` holds: it was taken under the lock that still lasts.
-    `types` as for `merge`.
+    `landing` is the table that was just filled from it, which is emptied. `types` as for `merge`.
     """
     target = retried(lambda: _prepare(con, connection, stream, types))
     known = apart or target.empty
@@ -122,15 +122,29 @@ def adopt(
     folder = lake.db.home.lake / connection.replace("/", "_") / stream.replace("/", "_")
     place = folder / f"{APPENDED}{uuid.uuid4()}.parquet"
     link(file, place)
-    transact(
-        con,
+    statements = [
         f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(stream)}, {literal(str(place))},"
-        f" schema => {literal(connection)}, allow_missing => true, ignore_extra_columns => true)",
-        f"CREATE OR REPLACE TABLE {landing} AS SELECT * FROM {landing} LIMIT 0"
-        if count >= _MANY
-        else f"DELETE FROM {landing}",
-    )
+        f" schema => {literal(connection)}, allow_missing => true, ignore_extra_columns => true)"
+    ]
+    if landing is not None:
+        emptied = f"CREATE OR REPLACE TABLE {landing} AS SELECT * FROM {landing} LIMIT 0"
+        statements.append(emptied if count >= _MANY else f"DELETE FROM {landing}")
+    transact(con, *statements)
     return Merged(changed=count)
+
+
+def merge_file(
+    con: duckdb.DuckDBPyConnection,
+    connection: str,
+    stream: str,
+    *,
+    file: Path,
+    seq: int,
+    types: Mapping[str, pa.DataType],
+) -> None:
+    """Merges a file of the sieve's that did not land; `seq` was taken under the lock that still lasts."""
+    target = retried(lambda: _prepare(con, connection, stream, types))
+    transact(con, _upsert(target.name, f"read_parquet({literal(str(file))})", types, seq))
 
 
 def transact(con: duckdb.DuckDBPyConnection, *statements: str) -> None:
