@@ -56,18 +56,23 @@ def execute(
 ) -> Run:
     """Runs the sync's job, or some of its steps ("desired", "plan", "delivered"; the staging comes first)."""
     _keep_memory()
-    import sqlalchemy.exc
-    from dagster_postgres.utils import DagsterPostgresException
-
     project.sync(sync)
     try:
         return _execute(project, sync, steps, tags)
-    except (sqlalchemy.exc.OperationalError, DagsterPostgresException) as error:
+    except _storage_errors() as error:  # found out only when there is an error: the source need not wait for it
         reason = getattr(error, "orig", None) or error.__cause__ or error  # Dagster says only that it gave up
         raise AccessError(
             f"the state's PostgreSQL cannot be used: {str(getattr(reason, 'orig', reason)).strip()}",
             mend="start it (`sync-platform up`), free space where it lies, or check SYNC_DATABASE_URL",
         ) from error
+
+
+def _storage_errors() -> tuple[type[Exception], ...]:
+    """What Dagster's storage raises when it cannot use PostgreSQL."""
+    import sqlalchemy.exc
+    from dagster_postgres.utils import DagsterPostgresException
+
+    return sqlalchemy.exc.OperationalError, DagsterPostgresException
 
 
 def _keep_memory() -> None:

@@ -6,6 +6,7 @@ lost is asked for, not repeated. Outcomes of large parts go to the lake, links t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import time
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pyarrow as pa
 
+from sync_platform.connectors.ahead import Ahead
 from sync_platform.connectors.uniqueness import UniqueTarget
 from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import target_rows
@@ -46,6 +48,15 @@ WAITING_ORDER = (Op.CREATE, Op.UPDATE, Op.DELETE, Op.ARCHIVE)
 CLAIM_SECONDS = 60.0  # a claim is taken anew after this time: well before its lease ends
 
 
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """A part that was written: rows decided without a write, rows to write, and these by group with their answers."""
+
+    decided: pl.DataFrame
+    pending: pl.DataFrame
+    answers: list[tuple[pl.DataFrame, pa.Table]]
+
+
 @dataclass
 class BulkDelivery:
     """Delivers the changes of one plan to a transactional target, part by part."""
@@ -71,14 +82,14 @@ class BulkDelivery:
     def deliver_parts(self, op: Op, parts: Iterable[tuple[int, pl.DataFrame]]) -> Iterator[pl.DataFrame]:
         """Delivers several parts (number, rows) of one op; yields the settled rows of each.
 
-        While the target takes a part, the one before it is written to the lake and the one before that is
-        linked: two servers and the lake work at a time. A part's own order stays: first the target has it,
+        While the target takes a part, the next is read, the one before it is written to the lake and the one before
+        that is linked: two servers and the lake work at a time. A part's own order stays: first the target has it,
         then the lake its outcomes, then links, letters and the outcomes of small parts commit together.
         """
-        waiting = ((number, rows) for number, rows in parts if not rows.is_empty())
         with (
             ThreadPoolExecutor(1, thread_name_prefix="settling") as settler,
             ThreadPoolExecutor(1, thread_name_prefix="recording") as recorder,
+            contextlib.closing(Ahead(((n, rows) for n, rows in parts if not rows.is_empty()), 1)) as waiting,
         ):
             for first in waiting:
                 yield from self._under_one_claim(op, itertools.chain([first], waiting), recorder, settler)
@@ -97,9 +108,8 @@ class BulkDelivery:
         with claimed(self.session.database, self.spec.target, [EVERYTHING], self.session.run_id, sleep=self.sleep):
             try:
                 for self.part, rows in parts:
-                    settled, values = self._sent(op, rows)
-                    recorded = recorder.submit(self._record, op, self.part, settled, values)
-                    settling.append(settler.submit(self._settle, settled, recorded))
+                    recorded = recorder.submit(self._record, op, self.part, self._sent(op, rows))
+                    settling.append(settler.submit(self._settle, recorded))
                     if len(settling) > UNSETTLED:
                         yield settling.popleft().result()
                     if self.clock() - begun > CLAIM_SECONDS:
@@ -112,16 +122,20 @@ class BulkDelivery:
                 for one in settling:
                     one.result()
 
-    def _sent(self, op: Op, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Writes a part; its settled rows, and the rows with their old and new values."""
+    def _sent(self, op: Op, rows: pl.DataFrame) -> _Sent:
+        """Writes a part."""
         superseded, rows = self._superseded(rows)
         decided, pending = self._recheck(op, rows)
         decided = pl.concat([superseded, decided], how="diagonal_relaxed") if superseded.height else decided
         crash_point("before_intent")
         crash_point("after_intent")
-        sent = [self._send(op, group) for group in self._groups(op, pending)]
-        settled = pl.concat([_as_settled(decided, self.fields), *sent], how="vertical")
-        return settled, pl.concat([decided.drop("_status", "_why"), pending], how="diagonal_relaxed")
+        return _Sent(decided, pending, [(group, self._send(op, group)) for group in self._groups(op, pending)])
+
+    def _told(self, op: Op, sent: _Sent) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The settled rows of a part that was written, and its rows with their old and new values."""
+        answered = [self._answered(op, rows, answer) for rows, answer in sent.answers]
+        settled = pl.concat([_as_settled(sent.decided, self.fields), *answered], how="vertical")
+        return settled, pl.concat([sent.decided.drop("_status", "_why"), sent.pending], how="diagonal_relaxed")
 
     def finish(self) -> Iterator[pl.DataFrame]:
         """Settles what could not be settled before all else was written; yields the settled rows.
@@ -151,15 +165,15 @@ class BulkDelivery:
             frames = [_as_settled(decided, self.fields, refused="_field" in decided.columns)] if decided.height else []
             values = [decided] if decided.height else []
             if rows.height:
-                settled, sent = self._sent(op, rows)
+                settled, sent = self._told(op, self._sent(op, rows))
                 frames, values = [*frames, settled], [*values, sent]
-            recorded, whole = Future[bool](), pl.concat(frames)
-            recorded.set_result(self._record(op, self.part, whole, pl.concat(values, how="diagonal_relaxed")))
-            return self._settle(whole, recorded)
+            recorded, whole = Future[tuple[pl.DataFrame, bool]](), pl.concat(frames)
+            recorded.set_result((whole, self._kept(op, self.part, whole, pl.concat(values, how="diagonal_relaxed"))))
+            return self._settle(recorded)
 
     def _superseded(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Rows of which an event delivered a newer version since the plan, and the others."""
-        with self.session.database.connection() as connection:
+        with self.session.database.reading() as connection:
             told = connection.execute(
                 """SELECT DISTINCT l.source_key, l.target_id, l.version_cursor, l.version_read_at
                    FROM sync.queue q JOIN sync.links l ON l.sync = q.sync AND l.source_key = q.key
@@ -228,14 +242,18 @@ class BulkDelivery:
         sets = rows.with_columns(_set=pl.col("_fields").list.sort().list.join("\x1f"))
         return [group.drop("_set") for group in sets.partition_by("_set", maintain_order=True)]
 
-    def _send(self, op: Op, rows: pl.DataFrame) -> pl.DataFrame:
+    def _send(self, op: Op, rows: pl.DataFrame) -> pa.Table:
         names = self.fields if op is Op.CREATE else tuple(rows["_fields"][0])
         names = () if op in {Op.DELETE, Op.ARCHIVE} else names
         # named by what it writes, so that a plan taken up again finds the markers of its own groups
         kind = hashlib.sha256("\x1f".join(sorted(names)).encode()).hexdigest()[:12]
         delivery = f"{self.plan.plan_id}:{self.part}:{op}:{kind}"
         table = rows.select("_key", "_target_id", *[pl.col(f"new:{name}").alias(name) for name in names]).to_arrow()
-        answer = pl.from_arrow(self._write(str(op), table, delivery))
+        return self._write(str(op), table, delivery)
+
+    def _answered(self, op: Op, rows: pl.DataFrame, told: pa.Table) -> pl.DataFrame:
+        """The settled rows of a group by what the target answered; those for `finish` are put aside."""
+        answer = pl.from_arrow(told)
         assert isinstance(answer, pl.DataFrame)
         plain, answer = rows.drop("_target_id"), answer.rename({"_reason": "_told"})
         answered = (
@@ -277,7 +295,12 @@ class BulkDelivery:
                 self.sleep(pause if pause is not None else self.spec.errors.backoff_seconds * 2**attempt)
                 attempt += 1
 
-    def _record(self, op: Op, part: int, settled: pl.DataFrame, rows: pl.DataFrame) -> bool:
+    def _record(self, op: Op, part: int, sent: _Sent) -> tuple[pl.DataFrame, bool]:
+        """The settled rows of a part that was written, and whether their outcomes are in the lake now."""
+        settled, values = self._told(op, sent)
+        return settled, self._kept(op, part, settled, values)
+
+    def _kept(self, op: Op, part: int, settled: pl.DataFrame, rows: pl.DataFrame) -> bool:
         """Writes a large part's outcomes to the lake; whether they are there."""
         if settled.height < LAKE_OUTCOMES_FROM:
             return False
@@ -287,8 +310,8 @@ class BulkDelivery:
         )  # fmt: skip
         return True
 
-    def _settle(self, settled: pl.DataFrame, recorded: Future[bool]) -> pl.DataFrame:
-        bulk = recorded.result()
+    def _settle(self, recorded: Future[tuple[pl.DataFrame, bool]]) -> pl.DataFrame:
+        settled, bulk = recorded.result()
         with self.session.database.connection() as connection:
             settle(
                 connection, self.spec, settled, run_id=self.session.run_id, plan_id=self.plan.plan_id,

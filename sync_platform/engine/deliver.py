@@ -75,19 +75,13 @@ def _refuse_altered(plan: Plan, files: PlanFiles, spec: SyncSpec) -> None:
         )
 
 
-def _target_fields(files: PlanFiles) -> tuple[str, ...]:
-    for path in files.paths("changes"):
-        return tuple(name[4:] for name in pl.read_parquet_schema(path) if name.startswith("new:"))
-    return ()
-
-
 def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact: bool) -> Iterator[pl.DataFrame]:
     if spec.two_way is not None:
         yield from write_both(session, spec, plan, files, exact)
         return
     connector = session.connector(spec.target.connection)
     stream = connector.stream(spec.target.object)
-    fields = _target_fields(files)
+    fields = files.fields()
     if isinstance(connector, BulkTarget):
         bulk = BulkDelivery(session, spec, plan, connector, connector, stream, fields, exact)
     else:
@@ -100,10 +94,7 @@ def _write(session: Session, spec: SyncSpec, plan: Plan, files: PlanFiles, exact
             continue
         # where nothing else is planned there is nothing to choose, which would copy every row
         wanted = pl.lit(True) if counts[str(op)] == total else pl.col("_op") == str(op)
-        parts = (
-            (number, pl.scan_parquet(path).filter(wanted).collect())
-            for number, path in enumerate(files.paths("changes"))
-        )
+        parts = files.numbered("changes", wanted)
         if bulk is not None:
             yield from bulk.deliver_parts(op, parts)
             continue

@@ -11,14 +11,15 @@ import polars as pl
 
 from sync_platform.connectors.connector import BulkTarget, TellsEmpty
 from sync_platform.crash import crash_point
+from sync_platform.engine.creating import creates_everything, fields_of, without_names
 from sync_platform.engine.lookups import folded_fields, match_candidates, most_telling_first, target_rows
-from sync_platform.engine.matching import match
+from sync_platform.engine.matching import match, refuse_bad_keys
 from sync_platform.engine.reconcile import HASHED, Rules, desired_hash, plan, plan_left
 from sync_platform.ledger.links import has_links, links_of, owners_of
 from sync_platform.ledger.match_decisions import plan_was_applied
 from sync_platform.ledger.plans import Plan, PlanFiles, load_plan, set_plan
 from sync_platform.matching.holding import with_decisions
-from sync_platform.model import Op, Stream
+from sync_platform.model import KEY, Op, Stream
 from sync_platform.staging.tables import exists
 
 if TYPE_CHECKING:
@@ -142,9 +143,15 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
         # and of the connectors only those of databases are asked from several threads
         alone = target.compare == "target" or not isinstance(target.connector, BulkTarget)
 
+        creating = not alone and creates_everything(target, rules) and not doubtful and not repeated.height
+
         def write(number: int, path: Path) -> None:
+            if creating and fields_of(path) == target.fields:
+                refuse_bad_keys(pl.read_parquet(path, columns=[KEY]), KEY, "desired records")
+                files.create_all(number, path)
+                return
             changes = changes_of(target, pl.read_parquet(path), rules, repeated, doubtful)
-            files.write("changes", number, changes if alone else _without_names(changes, rules))
+            files.write("changes", number, changes if alone else without_names(changes, rules))
 
         with ThreadPoolExecutor(1 if alone else 2, thread_name_prefix="planning") as workers:
             for done in [workers.submit(write, n, path) for n, path in enumerate(files.paths("desired"))]:
@@ -154,16 +161,6 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
     planned = _judge(session, spec, row, files, prepared)
     crash_point("plan_written")
     return planned
-
-
-def _without_names(changes: pl.DataFrame, rules: Rules) -> pl.DataFrame:
-    """A part of nothing but creates without `_fields`, which then are the fields that have a value.
-
-    A database takes such a part as a whole; ten names a row would be as much to write and to read as the values.
-    """
-    if rules.empty_is_null or not (changes["_op"] == str(Op.CREATE)).all():
-        return changes
-    return changes.with_columns(_fields=pl.lit(None, dtype=pl.List(pl.String)))
 
 
 def _target(
@@ -177,11 +174,7 @@ def _target(
     connector = session.connector(spec.target.connection)
     stream = connector.stream(spec.target.object)
     paths = files.paths("desired")
-    mapped = (
-        tuple(name for name in pl.read_parquet_schema(paths[0]) if not name.startswith("_"))
-        if paths
-        else tuple(spec.mapping)
-    )
+    mapped = fields_of(paths[0]) if paths else tuple(spec.mapping)
     linked = has_links(session.database, spec)
     return Target(
         session=session,
@@ -254,7 +247,7 @@ def changes_of(
     links: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """The change of every desired record; `links` are theirs, if they were read already."""
-    links = _links(target, desired["_key"].to_list()) if links is None else links
+    links = _links(target, desired[KEY]) if links is None else links
     hashes = desired[HASHED] if HASHED in desired.columns else desired_hash(desired, target.fields)
     base = desired.with_columns(hashes.alias(HASHED))
     base = base.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base"))
@@ -283,9 +276,8 @@ def changes_of(
     return changes.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base")).pipe(_with_links, links)
 
 
-def _links(target: Target, keys: Sequence[str]) -> pl.DataFrame:
-    found = links_of(target.session.database, target.spec, keys if target.linked else [])
-    return found
+def _links(target: Target, keys: pl.Series) -> pl.DataFrame:
+    return links_of(target.session.database, target.spec, keys.to_list() if target.linked else [])
 
 
 def _equal_to_base(target: Target, desired: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
@@ -323,7 +315,7 @@ def _with_links(changes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
 
 def _write_left(target: Target, left: pl.DataFrame, rules: Rules, files: PlanFiles) -> None:
     """Changes for the records that are not wanted any more."""
-    links = _links(target, left["_key"].to_list())
+    links = _links(target, left[KEY])
     linked = left.join(links.select("_key", "_target_id"), on="_key")
     if linked.is_empty():
         return
@@ -337,8 +329,8 @@ def _write_left(target: Target, left: pl.DataFrame, rules: Rules, files: PlanFil
 
 def _taken_over(files: PlanFiles) -> list[str]:
     """Target records that a desired record is, so that a departed one must not delete them."""
-    parts = [pl.read_parquet(path, columns=["_target_id"])["_target_id"] for path in files.paths("changes")]
-    return pl.concat(parts).drop_nulls().unique().to_list() if parts else []
+    parts = [part["_target_id"] for part in files.chosen("changes", pl.col("_target_id").is_not_null(), "_target_id")]
+    return pl.concat(parts).unique().to_list() if parts else []
 
 
 def _judge(session: Session, spec: SyncSpec, row: Plan, files: PlanFiles, prepared: Prepared) -> Planned:

@@ -9,16 +9,23 @@ import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 import psycopg
 from psycopg.types.json import Jsonb
 
 from sync_platform.errors import AccessError, BlockedError, ConfigError
+from sync_platform.model import Op
+from sync_platform.staging.lake import link
 
 PART_ROWS = 100_000
 LIFETIME = dt.timedelta(days=7)
+#: What a change has besides its values, in this order; a desired record may lack some of it.
+_CARRIED: Final = {
+    "_cursor": pl.Int64, "_read_at": pl.Int64, "_desired_hash": pl.UInt64, "_dedupe_key": pl.String,
+    "_changed": pl.Boolean,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +48,11 @@ class Plan:
 
 
 class PlanFiles:
-    """The Parquet parts of one plan, by kind: desired, invalid, duplicates, left, changes; two-way: back and merges."""
+    """The Parquet parts of one plan, by kind: desired, invalid, duplicates, left, changes; two-way: back and merges.
+
+    A part of changes may be a desired part's own file under a second name: then it is nothing but creates of all its
+    records, and read as such (see `create_all`).
+    """
 
     def __init__(self, lake: Path, plan_id: str) -> None:
         self.folder = lake / "plans" / plan_id
@@ -51,11 +62,29 @@ class PlanFiles:
         path = self.folder / f"{kind}-{number:05d}.parquet"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            path.unlink(missing_ok=True)  # it may be the second name of another part
             frame.write_parquet(path, compression="lz4")
         except (OSError, pl.exceptions.ComputeError) as error:
             raise AccessError(
                 f"{path} cannot be written: {error}", mend="free some space or correct its permissions, then run again"
             ) from error
+
+    def create_all(self, number: int, desired: Path) -> None:
+        """Makes a desired part a part of changes as it is: each of its records is created, nothing is written again."""
+        path = self.folder / f"changes-{number:05d}.parquet"
+        try:
+            path.unlink(missing_ok=True)
+            link(desired, path)
+        except OSError as error:
+            raise AccessError(
+                f"{path} cannot be written: {error}", mend="free some space or correct its permissions, then run again"
+            ) from error
+
+    def fields(self) -> tuple[str, ...]:
+        """The target fields that the changes have values of; none when nothing changes."""
+        for path in self.paths("changes"):
+            return tuple(name[4:] for name in _rows(path).collect_schema().names() if name.startswith("new:"))
+        return ()
 
     def paths(self, kind: str) -> list[Path]:
         """The parts of a kind in order."""
@@ -64,20 +93,30 @@ class PlanFiles:
     def parts(self, kind: str) -> Iterator[pl.DataFrame]:
         """The parts of a kind in order, one in memory at a time."""
         for path in self.paths(kind):
-            yield pl.read_parquet(path)
+            yield _rows(path).collect()
 
     def beside(self, kind: str, path: Path) -> pl.DataFrame | None:
         """The part of a kind that has the number of another one's file; None when there is none."""
         other = path.with_name(f"{kind}-{path.stem.rpartition('-')[2]}{path.suffix}")
-        return pl.read_parquet(other) if other.exists() else None
+        return _rows(other).collect() if other.exists() else None
 
     def chosen(self, kind: str, wanted: pl.Expr, *columns: str) -> Iterator[pl.DataFrame]:
         """The rows of each part that a predicate chooses, where there are any; all columns, or only these."""
         for path in self.paths(kind):
-            rows = pl.scan_parquet(path).filter(wanted)
-            found = (rows.select(columns) if columns else rows).collect()
+            rows = _rows(path)
+            if columns:
+                found = rows.filter(wanted).select(columns).collect()
+            elif rows.select(wanted.any()).collect().item():  # which reads less than all columns
+                found = rows.filter(wanted).collect()
+            else:
+                continue
             if found.height:
                 yield found
+
+    def numbered(self, kind: str, wanted: pl.Expr) -> Iterator[tuple[int, pl.DataFrame]]:
+        """The rows of each part that a predicate chooses, be there any or not, with the part's place in the order."""
+        for number, path in enumerate(self.paths(kind)):
+            yield number, _rows(path).filter(wanted).collect()
 
     def digest(self) -> str:
         """A digest over the bytes of every part that a delivery acts on."""
@@ -90,6 +129,36 @@ class PlanFiles:
     def remove(self) -> None:
         """Deletes the parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _rows(path: Path) -> pl.LazyFrame:
+    """The rows of a part; a desired part that is one of changes, too, as its creates."""
+    rows = pl.scan_parquet(path)
+    if not path.name.startswith("changes-") or "_op" in rows.collect_schema():
+        return rows
+    return as_creates(rows)
+
+
+def as_creates(desired: pl.LazyFrame) -> pl.LazyFrame:
+    """Desired records as `planning` plans them where all are to be created, without `_fields` (all that have a value).
+
+    Columns as of `reconcile.plan`, and `_base`, `_replaces` and `_relink`.
+    """
+    known = desired.collect_schema()
+    nothing = pl.lit(None, dtype=pl.String)
+    fields = [name for name in known if not name.startswith("_")]
+    carried = [
+        pl.col(name) if name in known else pl.lit(None, dtype=kind).alias(name) for name, kind in _CARRIED.items()
+    ]
+    return desired.select(
+        pl.lit(str(Op.CREATE)).alias("_op"), "_key", nothing.alias("_target_id"), nothing.alias("_reason"), *carried,
+        pl.lit(None, dtype=pl.List(pl.String)).alias("_fields"),
+        *[pl.col(name).alias(f"new:{name}") for name in fields],
+        *[pl.lit(None, dtype=known[name]).alias(f"old:{name}") for name in fields],
+        pl.col("_desired_hash").reinterpret(signed=True).alias("_base"),
+        nothing.alias("_replaces"),
+        pl.lit(False).alias("_relink"),
+    )  # fmt: skip
 
 
 def new_plan_id() -> str:

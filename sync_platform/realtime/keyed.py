@@ -135,13 +135,13 @@ class KeyedLoad(Load):
         with self._file() as file, Sieve(self.con, chunk.rows, target, stream.key, self._source.cursor) as sieve:
             self._check_cursor(sieve, chunk)
             seq = next_seq(self._lake)
-            count, _ = sieve.write(file, 0, seq)
-            if not count:
+            written, _ = sieve.write([file], 0, seq)
+            if not written[file]:
                 return
             with self._lake.changing:
                 adopted = adopt(
                     self._lake, self.con, *place,
-                    landing=None, file=file, count=count, types=chunk.types, apart=sieve.apart,
+                    landing=None, files=written, types=chunk.types, apart=sieve.apart,
                 )  # fmt: skip
                 if adopted is None:
                     merge_file(self.con, *place, file=file, seq=seq, types=chunk.types)

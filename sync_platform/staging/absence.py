@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from sync_platform.errors import BlockedError
 from sync_platform.model import DELETED, KEY, READ_AT, SEQ, Deletes, Stream
-from sync_platform.staging.merge import next_seq, transact
+from sync_platform.staging.merge import describe, next_seq, transact
 from sync_platform.staging.tables import exists, table_name
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Absence:
         self._lake = lake
         self._connection = connection
         self._stream = stream.name
-        self._active = proven and stream.deletes is Deletes.ABSENCE
+        # what is staged from now on is what this read returns: of a table that holds nothing yet nothing can be absent
+        self._active = proven and stream.deletes is Deletes.ABSENCE and not describe(con, connection, stream.name).empty
         if self._active:
             con.execute(f"CREATE OR REPLACE TEMP TABLE {_SEEN.removeprefix('temp.')} (_key VARCHAR)")
 

@@ -66,6 +66,11 @@ class Lake:
         freed memory into the catalog (https://github.com/duckdb/ducklake/issues/1248, mended after that version).
         """
 
+    @property
+    def writers(self) -> int:
+        """How many files of one chunk are worth writing at a time: two where DuckDB itself has one thread of two."""
+        return 2 if self._threads == 1 and (os.cpu_count() or 1) > 1 else 1
+
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A connection with the catalog `lake` attached for reading and writing.
 

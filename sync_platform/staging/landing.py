@@ -107,25 +107,25 @@ class Landing:
         return self.reading.chunk + 1
 
     @property
-    def file(self) -> Path:
-        """Where to write the rows of the next package, as Parquet; the caller deletes it."""
-        return self._work / f"chunk-{self.next_chunk}.parquet"
+    def files(self) -> list[Path]:
+        """Where to write the rows of the next package, in as many Parquet files as pays; the caller deletes them."""
+        return [self._work / f"chunk-{self.next_chunk}-{n}.parquet" for n in range(self._lake.writers)]
 
-    def store(self, schema: pa.Schema | None, count: int, reading: Reading) -> None:
-        """Lands the `count` rows of `file`, if any, and stores `reading` with them in one package.
+    def store(self, schema: pa.Schema | None, files: Mapping[Path, int], reading: Reading) -> None:
+        """Lands these files with so many rows each, if any, and stores `reading` with them in one package.
 
-        Its `_hash` stays out of the landing table (see `LakeClient`).
+        Their `_hash` stays out of the landing table (see `LakeClient`).
         """
         import dlt
         from dlt.common.libs.pyarrow import py_arrow_to_table_schema_columns
 
-        pipeline, file = self._pipeline, self.file
+        pipeline = self._pipeline
         assert pipeline is not None, "use it as a context manager"
         stored = replace(reading, chunk=self.next_chunk, table=self._fitting(schema))
         hints = dlt.mark.make_hints(columns=py_arrow_to_table_schema_columns(schema)) if schema is not None else None
 
         def rows() -> Iterator[Any]:
-            if count:
+            for file, count in files.items():
                 yield dlt.mark.with_file_import(str(file), "parquet", count, hints)
             dlt.current.source_state()[_STATE] = asdict(stored)
 

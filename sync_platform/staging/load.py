@@ -12,6 +12,7 @@ import contextlib
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -32,8 +33,6 @@ from sync_platform.staging.sieve import Sieve, Target
 from sync_platform.staging.tables import create, exists, high_seq
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import duckdb
 
     from sync_platform.connectors.connector import Connector
@@ -286,25 +285,26 @@ class Load:
         target = describe(self.con, self._connection, stream.name)
         reading = self._reading(chunk, target)
         stored = self.landing.reading.chunk
-        count, schema, file, apart = 0, None, self.landing.file, False
+        files, written, schema, apart = self.landing.files, dict[Path, int](), None, False
         if chunk.rows.num_rows:
             with Sieve(self.con, chunk.rows, target, stream.key, self._source.cursor) as sieve:
                 self._check_cursor(sieve, chunk)
                 absence.remember(sieve)
-                count, schema = sieve.write(file, self.landing.next_chunk, next_seq(self._lake))
-                apart = sieve.apart
-        if count:
+                told, schema = sieve.write(files, self.landing.next_chunk, next_seq(self._lake))
+                written, apart = {file: count for file, count in told.items() if count}, sieve.apart
+        if written:
             with self._lake.changing:
-                self.landing.store(schema, count, reading)
-                if not self._adopt(file, count, chunk.types, apart=apart):
+                self.landing.store(schema, written, reading)
+                if not self._adopt(written, chunk.types, apart=apart):
                     self._merge()
         elif reading.moved_from(self.landing.reading) and (chunk.last or self._due()):
-            self.landing.store(None, 0, reading)
+            self.landing.store(None, {}, reading)
         if self.landing.reading.chunk != stored:
             self._stored_at = self._limits.clock()
             self._committed += 1
             crash_point("staging_loaded")
-        file.unlink(missing_ok=True)
+        for file in files:
+            file.unlink(missing_ok=True)
         self._report()
 
     def _due(self) -> bool:
@@ -343,10 +343,10 @@ class Load:
             columns=list(chunk.types),
         )
 
-    def _adopt(self, file: Path, count: int, types: Mapping[str, pa.DataType], *, apart: bool) -> bool:
-        """Tries to make the file just landed a part of the staged table as it is, which spares a first load a copy."""
+    def _adopt(self, files: Mapping[Path, int], types: Mapping[str, pa.DataType], *, apart: bool) -> bool:
+        """Tries to make the files just landed a part of the staged table as they are: a first load is spared a copy."""
         place, landing = (self._connection, self._source.stream.name), self.landing.table()
-        done = adopt(self._lake, self.con, *place, landing=landing, file=file, count=count, types=types, apart=apart)
+        done = adopt(self._lake, self.con, *place, landing=landing, files=files, types=types, apart=apart)
         if done is not None:
             self._changed += done.changed
         return done is not None

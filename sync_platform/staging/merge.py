@@ -104,27 +104,31 @@ def adopt(
     stream: str,
     *,
     landing: str | None,
-    file: Path,
-    count: int,
+    files: Mapping[Path, int],
     types: Mapping[str, pa.DataType],
     apart: bool = False,
 ) -> Merged | None:
-    """Makes a file of the sieve's (see `Sieve.write`) a data file of the staged table.
+    """Makes files of the sieve's (see `Sieve.write`) data files of the staged table.
 
-    None when a key in it is staged already: then its rows must be merged (`apart`: it is known that none is).
-    Otherwise nothing is copied, and the file's own `_seq` holds: it was taken under the lock that still lasts.
-    `landing` is the table that was just filled from it, which is emptied. `types` as for `merge`.
+    None when a key in them is staged already: then their rows must be merged (`apart`: it is known that none is).
+    Otherwise nothing is copied, and the files' own `_seq` holds: it was taken under the lock that still lasts.
+    `files` with their numbers of rows; `landing` is the table that was just filled from them, which is emptied.
+    `types` as for `merge`.
     """
     target = retried(lambda: _prepare(con, connection, stream, types))
     known = apart or target.empty
-    if not known and _shared_keys(con, target.name, f"read_parquet({literal(str(file))})"):
+    landed = ", ".join(literal(str(file)) for file in files)
+    if not known and _shared_keys(con, target.name, f"read_parquet([{landed}])"):
         return None
     folder = lake.db.home.lake / connection.replace("/", "_") / stream.replace("/", "_")
-    place = folder / f"{APPENDED}{uuid.uuid4()}.parquet"
-    link(file, place)
+    places = {file: folder / f"{APPENDED}{uuid.uuid4()}.parquet" for file in files}
+    for file, place in places.items():
+        link(file, place)
+    count = sum(files.values())
     statements = [
         f"CALL ducklake_add_data_files({literal(CATALOG)}, {literal(stream)}, {literal(str(place))},"
         f" schema => {literal(connection)}, allow_missing => true, ignore_extra_columns => true)"
+        for place in places.values()
     ]
     if landing is not None:
         emptied = f"CREATE OR REPLACE TABLE {landing} AS SELECT * FROM {landing} LIMIT 0"

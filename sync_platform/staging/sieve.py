@@ -9,6 +9,7 @@ changed lands nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -30,6 +31,9 @@ MERGED: Final = "_merged_hash"
 
 #: Looking for what repeats costs more than it spares: a first load is read once or twice before it is compacted.
 _QUICK: Final = "FORMAT parquet, COMPRESSION lz4_raw, DICTIONARY_SIZE_LIMIT 1"
+
+#: So many rows are worth a file of their own.
+_WORTH_A_FILE: Final = 50_000
 
 _SIGNED: Final = f"""CASE WHEN {MERGED} > 9223372036854775807
     THEN ({MERGED}::HUGEINT - 18446744073709551616)::BIGINT ELSE {MERGED}::BIGINT END"""
@@ -94,15 +98,17 @@ class Sieve:
         ).fetchone()
         return str(row[0]) if row else None
 
-    def write(self, file: Path, chunk: int, seq: int) -> tuple[int, pa.Schema]:
-        """Writes the rows that change something to a Parquet file; how many, and its schema.
+    def write(self, files: Sequence[Path], chunk: int, seq: int) -> tuple[dict[Path, int], pa.Schema]:
+        """Writes the rows that change something to Parquet files; how many went into each, and their schema.
 
-        The file has the columns of the staged table, so that it can become a part of it, with `seq` as
-        `_seq`; besides, the chunk's number and `_landed_hash`, the signed number of the same bits as
-        `_hash`: dlt knows no unsigned ones, so that is what its landing table has.
+        Several files are written at a time, each by a thread with a part of the chunk, where rows need not be compared
+        with any other; else all goes to the first. A file has the columns of the staged table, so that it can become a
+        part of it, with `seq` as `_seq`; besides, the chunk's number and `_landed_hash`, the signed number of the same
+        bits as `_hash`: dlt knows no unsigned ones, so that is what its landing table has.
         """
         source = self._identified
-        if self._repeats():
+        repeats = self._repeats()
+        if repeats:
             self._find_losers()
             source += f" ANTI JOIN temp.losers l USING ({ORDER})"
         changes = (
@@ -110,8 +116,20 @@ class Sieve:
             f" {seq}::BIGINT AS {SEQ} FROM ({self._changes(source)})"
         )
         schema = self._con.execute(f"SELECT * FROM ({changes}) LIMIT 0").to_arrow_table().schema
-        row = self._con.execute(f"COPY ({changes}) TO {literal(str(file))} ({_QUICK})").fetchone()
-        return (int(row[0]) if row else 0), schema
+        if repeats or not self.apart or self._rows.num_rows < len(files) * _WORTH_A_FILE:
+            files = files[:1]
+        if len(files) == 1:
+            return {files[0]: _copied(self._con, changes, files[0])}, schema
+        size = -(-self._rows.num_rows // len(files))
+
+        def write_part(at: int) -> int:
+            with self._con.cursor() as con:
+                con.register("chunk", self._rows.slice(at * size, size))
+                return _copied(con, changes, files[at])
+
+        with ThreadPoolExecutor(len(files), thread_name_prefix="writing rows") as writers:
+            counts = list(writers.map(write_part, range(len(files))))
+        return dict(zip(files, counts, strict=True)), schema
 
     def _beyond(self, key: Sequence[str]) -> bool:
         """Whether the chunk's keys are all lower or all higher than the staged ones, as while a table is first read.
@@ -174,3 +192,9 @@ class Sieve:
                 FROM ({source}) s LEFT JOIN (SELECT {needed} FROM {self._target.name}) t ON t.{KEY} = s.{KEY})
             WHERE CASE WHEN _is_new THEN NOT {DELETED}
                        ELSE ({MERGED} <> _staged_hash OR _was_deleted <> {DELETED}) AND _is_newer END"""
+
+
+def _copied(con: duckdb.DuckDBPyConnection, changes: str, file: Path) -> int:
+    """Writes what a query gives to a Parquet file; the number of rows."""
+    row = con.execute(f"COPY ({changes}) TO {literal(str(file))} ({_QUICK})").fetchone()
+    return int(row[0]) if row else 0

@@ -15,7 +15,7 @@ from sync_platform.staging.chunks import Limits
 from sync_platform.staging.lake import Lake
 from sync_platform.staging.load import Progress, next_read_is_full, stage
 from sync_platform.staging.tables import columns, exists, high_seq
-from tests.laws.staging.scripted import Scripted, lead, page
+from tests.laws.staging.scripted import Scripted, at, lead, page
 
 Rows = Callable[..., list[dict[str, Any]]]
 Leads = Callable[..., dict[str, Any]]
@@ -331,3 +331,31 @@ def test_a_load_since_asked_for_is_joined(lake: Lake) -> None:
     assert (first.joined, joined.joined, joined.load_id) == (False, True, first.load_id)
     assert stage(lake, source, "crm", "Lead", requested_at=dt.datetime.now(dt.UTC)).joined is False
     assert len(source.asked) == 2
+
+
+def many_leads(count: int, minute: float) -> pa.Table:
+    """So many leads of that minute; the last of them holds nothing but its key."""
+    names = pa.array([f"lead {n}" for n in range(count - 1)] + [None], pa.string())
+    modified = pa.array([at(minute)] * count, pa.timestamp("us", tz="UTC"))
+    return pa.table({"Id": [f"{n:06}" for n in range(count)], "Modified": modified, "Name": names})
+
+
+def test_a_large_chunk_of_new_rows_is_written_in_parts_and_staged_whole(lake: Lake, rows: Rows) -> None:
+    two_cores = Lake(lake.db, threads=1)
+    try:
+        done = stage(two_cores, Scripted.of(page(many_leads(100_001, 1), 1)), "crm", "Lead")
+        files = rows("SELECT data_file FROM ducklake_list_files('lake', 'Lead', schema => 'crm')")
+        assert len(files) == two_cores.writers
+        assert (done.rows_read, done.rows_changed) == (100_001, 100_001)
+        whole = "SELECT count(*) AS n, count(DISTINCT _key) AS keys, count(DISTINCT _seq) AS seqs, min(_key) AS least, "
+        whole += 'max(_key) AS most, count("Name") AS names FROM lake.crm."Lead"'
+        staged = rows(whole)[0]
+        assert (staged["n"], staged["keys"], staged["names"], staged["seqs"]) == (100_001, 100_001, 100_000, 1)
+        assert (staged["least"], staged["most"]) == ("000000", "100000")
+        for minute, changed in ((1, 0), (2, 100_001), (2, 0)):  # now all are compared; the landing table is merged
+            again = stage(two_cores, Scripted.of(page(many_leads(100_001, minute), minute)), "crm", "Lead", full=True)
+            assert again.rows_changed == changed
+        assert rows(whole)[0]["n"] == 100_001
+        assert rows('SELECT count(*) AS n FROM lake."landing__crm__Lead".rows') == [{"n": 0}]
+    finally:
+        two_cores.close()

@@ -128,13 +128,14 @@ def test_the_merge_does_what_the_model_does(lake: Lake, chunks: list[Any], way: 
             model.stage_at(rows)
             chunk_table = table(columns, rows)
             with Sieve(con, chunk_table, describe(con, "model", "T"), ["Id"], "At") as sieve:
-                count, _ = sieve.write(file, number, next_seq(lake))
+                written, _ = sieve.write([file], number, next_seq(lake))
+            count = written[file]
             landed = "* EXCLUDE (_hash, _landed_hash), _landed_hash AS _hash" if way == OLDER else "* EXCLUDE (_hash)"
             con.execute(f"CREATE OR REPLACE TABLE {landing} AS SELECT {landed} FROM '{file}'")
             types = {f.name: f.type for f in chunk_table.schema if not f.name.startswith("_")}
             done = None
             if way == ADOPTED and count:
-                done = adopt(lake, con, "model", "T", landing=landing, file=file, count=count, types=types)
+                done = adopt(lake, con, "model", "T", landing=landing, files=written, types=types)
             if done is None:
                 done = merge(lake, con, "model", "T", landing=landing, chunk=number, types=types)
             assert done.changed + done.deleted == count == len(model.changed)

@@ -84,8 +84,8 @@ def land_without_merging(lake: Lake, records: list[dict[str, Any]], position: in
         rows = rows.append_column("_deleted", [[False] * len(rows)])
         rows = rows.append_column("_read_at", [[10**17] * len(rows)]).append_column("_ord", [list(range(len(rows)))])
         with Sieve(con, rows, describe(con, "crm", "Lead"), ["Id"], "Modified") as sieve:
-            count, schema = sieve.write(landing.file, landing.next_chunk, next_seq(lake))
-        landing.store(schema, count, Reading(position={"next": position}, finished=True, columns=list(records[0])))
+            written, schema = sieve.write(landing.files, landing.next_chunk, next_seq(lake))
+        landing.store(schema, written, Reading(position={"next": position}, finished=True, columns=list(records[0])))
 
 
 def test_rows_that_landed_before_a_kill_are_merged_first_and_not_read_again(lake: Lake, leads: Leads) -> None:
