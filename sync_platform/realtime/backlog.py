@@ -31,8 +31,9 @@ from sync_platform.staging import debts
 from sync_platform.staging.absence import Absence
 from sync_platform.staging.chunks import Chunks, Limits
 from sync_platform.staging.landing import Landing, quiet, translated
-from sync_platform.staging.load import Load, Source, lock_name, needs_full_read
+from sync_platform.staging.load import Load, lock_name
 from sync_platform.staging.merge import describe
+from sync_platform.staging.source import Source, needs_full_read
 from sync_platform.state.locks import advisory_lock, held_by
 
 if TYPE_CHECKING:

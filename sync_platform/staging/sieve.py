@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT, SEQ
+from sync_platform.model import CURSOR, DELETED, DIGEST, HASH, KEY, READ_AT, SEQ
 from sync_platform.staging.canonical import CHUNK, LANDED_HASH
 from sync_platform.staging.fingerprint import cursor_sql, hash_sql, key_sql
 from sync_platform.staging.lake import literal, quoted
@@ -59,7 +59,7 @@ class Sieve:
     ) -> None:
         self._con = con
         self._target = target
-        technical = {DELETED, READ_AT, ORDER}
+        technical = {DELETED, READ_AT, ORDER, DIGEST}
         self._types = {field.name: field.type for field in rows.schema if field.name not in technical}
         self._rows = rows
         #: The column of a key that may rise from row to row, as a database reads it: then no two are the same.
@@ -110,8 +110,20 @@ class Sieve:
             f" {seq}::BIGINT AS {SEQ} FROM ({self._changes(source)})"
         )
         schema = self._con.execute(f"SELECT * FROM ({changes}) LIMIT 0").to_arrow_table().schema
+        if DIGEST in schema.names:  # neither landed nor staged
+            schema = schema.remove(schema.get_field_index(DIGEST))
         row = self._con.execute(f"COPY ({changes}) TO {literal(str(file))} ({_QUICK})").fetchone()
         return (int(row[0]) if row else 0), schema
+
+    def facts(self, file: Path) -> str:
+        """A query of the rows' content and digests (see `facts`), once they are written to that file.
+
+        A chunk of rows that are all new has both in the file; of others the file has only what changed.
+        """
+        if self.apart:
+            return f"SELECT {HASH} AS h, {DIGEST} AS d FROM read_parquet({literal(str(file))})"
+        hashed = hash_sql(self._types, lambda name: f"c.{quoted(name)}")
+        return f"SELECT {hashed}::UBIGINT AS h, c.{DIGEST} AS d FROM chunk c WHERE NOT c.{DELETED}"
 
     def _beyond(self, key: Sequence[str]) -> bool:
         """Whether the chunk's keys are all lower or all higher than the staged ones, as while a table is first read.
@@ -156,6 +168,7 @@ class Sieve:
         names = ", ".join(f"s.{quoted(name)}" for name in self._types)
         kept = f"s.{KEY}, s.{DELETED}, s.{CURSOR}, s.{READ_AT}"
         if self.apart:
+            kept += f", s.{DIGEST}" * (DIGEST in self._rows.column_names)
             hashed = hash_sql(self._types, lambda name: f"s.{quoted(name)}")
             return f"""
                 SELECT {names}, {kept}, {hashed}::UBIGINT AS {MERGED} FROM ({source}) s WHERE NOT s.{DELETED}"""
