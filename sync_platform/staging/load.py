@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -171,6 +171,7 @@ class Load:
         self._go_on = go_on
         self._ahead: Ahead[Page] | None = None
         self._comparing: Comparing | None = None
+        self._reader: Generator[Page] | None = None
         self._compared = 0
         self._facts = Facts(lake, connection, source.stream.name)
         self._committed = 0
@@ -189,13 +190,11 @@ class Load:
             self._ahead = Ahead(self._pages_since(None), _AHEAD)
 
     def close(self) -> None:
-        """Ends a read that was begun."""
-        if self._ahead is not None:
-            self._ahead.close()
-            self._ahead = None
-        if self._comparing is not None:
-            self._comparing.close()
-            self._comparing = None
+        """Ends a read that was begun, wherever it stands."""
+        for one in (self._reader, self._ahead, self._comparing):
+            if one is not None:
+                one.close()
+        self._reader = self._ahead = self._comparing = None
 
     def run(self, *, full: bool, allow_empty: bool) -> StagedLoad:
         """Reads to the end, or to the error that ends the read."""
@@ -212,8 +211,10 @@ class Load:
         of = None if part is None else DOUBTED
         absence = Absence(self.con, self._lake, self._connection, stream, proven=whole, of=of)
         self._facts.begin()
+        if self._ahead is None:
+            self._reader = self._pages_since(since) if part is None else self._going_on(part.pages())
         self._chunks = Chunks(
-            pages=self._going_on(part.pages()) if part else self._ahead or self._pages_since(since),
+            pages=self._ahead or self._reader or iter(()),
             name=f"{self._connection}/{stream.name}",
             key=stream.key,
             staged=dict(describe(self.con, self._connection, stream.name).types),
@@ -253,14 +254,14 @@ class Load:
             self.close()
         return part
 
-    def _pages_since(self, since: Position | None) -> Iterator[Page]:
+    def _pages_since(self, since: Position | None) -> Generator[Page]:
         source = self._source
         read = source.connector.read
         if isinstance(source.connector, TellsDigests) and (since is None or self._facts.digests is not None):
             read = source.connector.read_digested
         yield from self._going_on(read(source.stream.name, since, fields=source.asked(), where=source.where))
 
-    def _going_on(self, pages: Iterator[Page]) -> Iterator[Page]:
+    def _going_on(self, pages: Iterator[Page]) -> Generator[Page]:
         for page in pages:
             if self._go_on is not None:
                 self._go_on()
