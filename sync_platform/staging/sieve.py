@@ -61,7 +61,7 @@ class Sieve:
         self._target = target
         technical = {DELETED, READ_AT, ORDER, DIGEST}
         self._types = {field.name: field.type for field in rows.schema if field.name not in technical}
-        self._rows = rows
+        self._rows, self._key = rows, key
         #: The column of a key that may rise from row to row, as a database reads it: then no two are the same.
         self._rising = key[0] if len(key) == 1 and pa.types.is_integer(self._types.get(key[0])) else None
         #: No key of the chunk is staged: either nothing is, or all keys lie beyond those that are.
@@ -80,6 +80,7 @@ class Sieve:
 
     def __exit__(self, *_: object) -> None:
         self._con.unregister("chunk")
+        self._con.unregister("noted")
         self._con.execute("DROP TABLE IF EXISTS temp.losers")
 
     def remember_keys(self, table: str) -> None:
@@ -110,18 +111,21 @@ class Sieve:
             f" {seq}::BIGINT AS {SEQ} FROM ({self._changes(source)})"
         )
         schema = self._con.execute(f"SELECT * FROM ({changes}) LIMIT 0").to_arrow_table().schema
-        if DIGEST in schema.names:  # neither landed nor staged
-            schema = schema.remove(schema.get_field_index(DIGEST))
         row = self._con.execute(f"COPY ({changes}) TO {literal(str(file))} ({_QUICK})").fetchone()
         return (int(row[0]) if row else 0), schema
 
     def facts(self, file: Path) -> str:
-        """A query of the rows' content and digests (see `facts`), once they are written to that file.
+        """A query of the rows' content and digests (see `facts`), once their changes are written to that file.
 
-        A chunk of rows that are all new has both in the file; of others the file has only what changed.
+        What was written of a chunk of new rows has their hashes, which take long to compute, in the chunk's order.
         """
+        import pyarrow.parquet as pq
+
         if self.apart:
-            return f"SELECT {HASH} AS h, {DIGEST} AS d FROM read_parquet({literal(str(file))})"
+            written = pq.read_table(file, columns=[HASH, *self._key])
+            if all(written[name].equals(self._rows[name]) for name in self._key):
+                self._con.register("noted", pa.table({"h": written[HASH], "d": self._rows[DIGEST]}))
+                return "SELECT h, d FROM noted"
         hashed = hash_sql(self._types, lambda name: f"c.{quoted(name)}")
         return f"SELECT {hashed}::UBIGINT AS h, c.{DIGEST} AS d FROM chunk c WHERE NOT c.{DELETED}"
 
@@ -168,7 +172,6 @@ class Sieve:
         names = ", ".join(f"s.{quoted(name)}" for name in self._types)
         kept = f"s.{KEY}, s.{DELETED}, s.{CURSOR}, s.{READ_AT}"
         if self.apart:
-            kept += f", s.{DIGEST}" * (DIGEST in self._rows.column_names)
             hashed = hash_sql(self._types, lambda name: f"s.{quoted(name)}")
             return f"""
                 SELECT {names}, {kept}, {hashed}::UBIGINT AS {MERGED} FROM ({source}) s WHERE NOT s.{DELETED}"""
