@@ -24,6 +24,8 @@ SEQ: Final = "_seq"
 DELETED: Final = "_deleted"
 CURSOR: Final = "_cursor"
 READ_AT: Final = "_read_at"
+#: A column of pages only: the source's own digest of a row (see `Page`).
+DIGEST: Final = "_row_digest"
 
 
 class Deletes(enum.StrEnum):
@@ -173,13 +175,15 @@ class Page:
     `table` has the vendor's columns; a column it lacks is *absent*, not null. An optional boolean
     column `_deleted` marks tombstones (their other columns are ignored). `position` is None while
     no safe point has been reached. `complete` is True only on the last page of a full read
-    (`since=None`) that provably returned every row.
+    (`since=None`) that provably returned every row. `digests`, where the table has a column `_row_digest`, names
+    what these numbers are made of: equal ones of one name mean equal rows.
     """
 
     table: pa.Table
     position: Position | None
     read_at: dt.datetime  # when the request that brought these rows started (UTC)
     complete: bool = False
+    digests: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

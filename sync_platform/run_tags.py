@@ -12,7 +12,9 @@ DRAINS: Final = "sync_platform/drains"
 PLAN_ID: Final = "sync_platform/plan_id"
 #: ... and asks that a target that moved since the plan is refused instead of overwritten.
 EXACT: Final = "sync_platform/exact"
-#: Reads its sources completely and compares every record, not only what changed since the last run.
+#: Reads its sources completely, so that what changed or went without a trace is found ...
 FULL: Final = "sync_platform/full"
+#: ... and, with this value, plans every record and not only those that the read found changed.
+EVERY_RECORD: Final = "every record"
 #: The code location of workspace.yaml; Dagster's pages of a job list the runs that carry this label.
 REPOSITORY: Final = {".dagster/repository": "__repository__@sync_platform"}

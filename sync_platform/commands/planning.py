@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from sync_platform.commands.running import execute, own_process_group
 from sync_platform.errors import AccessError, SyncError
-from sync_platform.run_tags import EXACT, FULL, PLAN_ID
+from sync_platform.run_tags import EVERY_RECORD, EXACT, FULL, PLAN_ID
 
 if TYPE_CHECKING:
     from sync_platform.commands.output import Output
@@ -58,11 +58,14 @@ def _made(path: Path) -> Iterator[BinaryIO]:
 
 
 def make_plan_of(project: Project, sync: str, *, full: bool = False) -> str:
-    """Loads, maps and plans a sync through its Dagster job; the new plan's id. `full`: see `run_sync`."""
+    """Loads, maps and plans a sync through its Dagster job; the new plan's id.
+
+    `full`: the sources are read completely and every record is planned, not only what the read found changed.
+    """
     from sync_platform.ledger.plans import latest_plan
     from sync_platform.state.database import open_state
 
-    finished = execute(project, sync, steps=("desired", "plan"), tags=_tags(full))
+    finished = execute(project, sync, steps=("desired", "plan"), tags={FULL: EVERY_RECORD} if full else {})
     if finished.error:
         raise finished.error
     with open_state().connection() as connection:
@@ -92,14 +95,10 @@ def apply_file(project: Project, path: Path) -> dict[str, Any]:
 def run_sync(project: Project, sync: str, *, full: bool = False) -> dict[str, Any]:
     """Runs the sync's whole job; returns the report.
 
-    `full`: the sources are read completely and every record is compared, not only what changed since the last run.
+    `full`: the sources are read completely, so that changes and deletions that left no trace are found, too.
     """
     own_process_group()
-    return _report(execute(project, sync, tags=_tags(full)), sync)
-
-
-def _tags(full: bool) -> dict[str, str]:
-    return {FULL: "yes"} if full else {}
+    return _report(execute(project, sync, tags={FULL: "yes"} if full else {}), sync)
 
 
 def _report(finished: Any, sync: str) -> dict[str, Any]:

@@ -127,15 +127,20 @@ def load_stream(
     """Brings the staged table of a stream up to date as the run's tags ask for it; `go_on` as for `stage`."""
     from sync_platform.staging.load import Progress, stage
 
+    compared = 0
+
     def tell(progress: Progress) -> None:
+        nonlocal compared
+        compared = progress.compared
         if progress.waiting:
             session.progress(f"{endpoint}: another load is reading it; waiting for it to end")
         else:
-            session.progress(f"{endpoint}: {progress.rows_read:,} read, {progress.rows_changed:,} changed")
+            of = f"{progress.compared:,} compared by digests, " if progress.compared else ""
+            session.progress(f"{endpoint}: {of}{progress.rows_read:,} read, {progress.rows_changed:,} changed")
 
     session.progress(f"{endpoint}: looking for changes")
     with session.timed("extract"):
-        return stage(
+        done = stage(
             session.lake,
             session.connector(endpoint.connection),
             endpoint.connection,
@@ -147,6 +152,9 @@ def load_stream(
             on_progress=tell,
             go_on=go_on,
         )
+    if compared:
+        session.say(f"{endpoint}: {compared:,} rows compared by digests, {done.rows_read:,} of them read")
+    return done
 
 
 def _materialize(

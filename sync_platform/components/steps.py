@@ -17,7 +17,7 @@ from sync_platform.engine.recover import recover
 from sync_platform.engine.spec import SyncSpec
 from sync_platform.errors import BlockedError, ConfigError
 from sync_platform.ledger.plans import PlanFiles, latest_plan
-from sync_platform.run_tags import EXACT, FULL, PLAN_ID
+from sync_platform.run_tags import EVERY_RECORD, EXACT, FULL, PLAN_ID
 from sync_platform.session import Session
 
 
@@ -27,7 +27,8 @@ def desired(session: Session, spec: SyncSpec, tags: Mapping[str, str]) -> dg.Mat
     recover(session, spec)
     session.progress(f"{spec.name}: mapping, deduplicating and checking")
     with session.timed("transform"):
-        found = prepare(session, spec, full=FULL in tags)
+        every = tags.get(FULL) == EVERY_RECORD or (FULL in tags and spec.two_way is not None)
+        found = prepare(session, spec, full=every)
     lineage = {
         target: [
             dg.TableColumnDep(asset_key=dg.AssetKey(["staging", *place]), column_name=name) for *place, name in deps

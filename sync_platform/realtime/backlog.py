@@ -21,7 +21,7 @@ from sync_platform.engine.recover import recover
 from sync_platform.realtime.keyed import KeyedLoads
 from sync_platform.realtime.queue import Batch, alone, finish_all
 from sync_platform.session import Session
-from sync_platform.staging.load import Source
+from sync_platform.staging.source import Source
 from sync_platform.state.locks import held_by
 
 if TYPE_CHECKING:

@@ -25,9 +25,10 @@ from sync_platform.staging import debts, ledger
 from sync_platform.staging.absence import Absence
 from sync_platform.staging.chunks import Chunk, Chunks, Limits
 from sync_platform.staging.landing import Landing, Reading, import_whole, pipeline_name, translated
-from sync_platform.staging.load import Load, Source, lock_name, needs_full_read
+from sync_platform.staging.load import Load, lock_name
 from sync_platform.staging.merge import adopt, describe, merge_file, next_seq
 from sync_platform.staging.sieve import Sieve
+from sync_platform.staging.source import Source, needs_full_read
 from sync_platform.state.locks import advisory_lock
 
 if TYPE_CHECKING:

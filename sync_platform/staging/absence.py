@@ -1,8 +1,8 @@
 """Deletes by absence: what a proven complete read did not return is deleted at the source.
 
-Only such a read says anything: one that started from nothing, was not resumed, and whose last page
-the connector marked `complete`. The keys it returned are kept in a temporary table of the load's own
-connection (it spills to disk), so a read that was killed proves nothing and the next full one does.
+Only such a read says anything: one that started from nothing and was not resumed, or that compared everything (see
+`comparing`), and whose last page the connector marked `complete`. The keys it returned are kept in a temporary table
+of the load's own connection (it spills to disk), so a read that was killed proves nothing and the next full one does.
 """
 
 from __future__ import annotations
@@ -27,13 +27,24 @@ class Absence:
     """The keys one read returned. Does nothing for a stream that shows its deletes otherwise."""
 
     def __init__(
-        self, con: duckdb.DuckDBPyConnection, lake: Lake, connection: str, stream: Stream, *, proven: bool
+        self,
+        con: duckdb.DuckDBPyConnection,
+        lake: Lake,
+        connection: str,
+        stream: Stream,
+        *,
+        proven: bool,
+        of: str | None = None,
     ) -> None:
-        """`proven`: the read starts from nothing, so that its last page may prove it complete."""
+        """`proven`: the read is of everything, so that its last page may prove it complete.
+
+        `of`: a table of the keys that the read may prove absent (see `comparing`); default: all.
+        """
         self._con = con
         self._lake = lake
         self._connection = connection
         self._stream = stream.name
+        self._of = of
         # what is staged from now on is what this read returns: of a table that holds nothing yet nothing can be absent
         self._active = proven and stream.deletes is Deletes.ABSENCE and not describe(con, connection, stream.name).empty
         if self._active:
@@ -65,6 +76,8 @@ class Absence:
             return 0
         table = table_name(self._connection, self._stream)
         absent = f"NOT {DELETED} AND {KEY} NOT IN (SELECT _key FROM {_SEEN})"
+        if self._of is not None:
+            absent = f"NOT {DELETED} AND {KEY} IN (SELECT _key FROM {self._of} EXCEPT SELECT _key FROM {_SEEN})"
         row = self._con.execute(f"SELECT count(*) FROM {table} WHERE {absent}").fetchone()
         count = int(row[0]) if row else 0
         if count:

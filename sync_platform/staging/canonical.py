@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.types as pt
 
 from sync_platform.errors import ContractError
-from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT, SEQ
+from sync_platform.model import CURSOR, DELETED, DIGEST, HASH, KEY, READ_AT, SEQ
 
 CHUNK: Final = "_landing_chunk"
 LANDED_HASH: Final = "_landed_hash"
@@ -27,6 +27,7 @@ RESERVED: Final = frozenset(
         *TECHNICAL,
         CHUNK,
         LANDED_HASH,
+        DIGEST,
         "_ord",
         "_merged_hash",
         "_is_new",

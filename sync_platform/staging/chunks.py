@@ -11,12 +11,13 @@ from typing import Final
 import pyarrow as pa
 
 from sync_platform.errors import ContractError, SyncError
-from sync_platform.model import DELETED, READ_AT, Page, Position
+from sync_platform.model import DELETED, DIGEST, READ_AT, Page, Position
 from sync_platform.staging.canonical import canonical, check_key, check_names, fit, flag
 from sync_platform.staging.sieve import ORDER
 
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND: Final = dt.timedelta(microseconds=1)
+_OURS: Final = (DELETED, READ_AT, ORDER, DIGEST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,7 @@ class Chunk:
     complete: bool  # the last page proved the read complete
     last: bool  # the read ended here
     error: SyncError | None = None  # why it ended, when it broke off
+    digests: str | None = None  # what `rows` has digests of, in a column of that name (see `Page`)
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class Chunks:
     discover: Callable[[], pa.Schema]
     limits: Limits = field(default_factory=Limits)
     rows_read: int = 0
+    digests: str | None = None
     read_at: int = 0  # the latest request's start, in microseconds
     _spelling: dict[str, str] = field(default_factory=dict)
     _described: dict[str, pa.DataType] | None = None
@@ -100,13 +103,16 @@ class Chunks:
 
     def _prepared(self, page: Page) -> pa.Table:
         table = self._respelled(page.table)
-        given = {name: table.schema.field(name).type for name in table.column_names if name != DELETED}
+        given = {name: table.schema.field(name).type for name in table.column_names if name not in (DELETED, DIGEST)}
         check_names(list(given), self.name)
         check_key(table, self.key, self.name)
         types = {name: known for name, kind in given.items() if (known := self._type(name, kind)) is not None}
         count = table.num_rows
         rows = fit(table.select(sorted(types)), types, self.name)
         rows = rows.append_column(DELETED, flag(table))
+        if page.digests is not None:
+            rows = rows.append_column(DIGEST, table[DIGEST])
+        self.digests = page.digests
         read_at = _micros(page.read_at)
         rows = rows.append_column(READ_AT, pa.repeat(pa.scalar(read_at, pa.int64()), count))
         rows = rows.append_column(ORDER, pa.arange(self.rows_read, self.rows_read + count))
@@ -120,7 +126,7 @@ class Chunks:
             self._spelling.setdefault(name.casefold(), name)
         names = [self._spelling.setdefault(name.casefold(), name) for name in table.column_names]
         if len(set(names)) < len(names):
-            check_names([name for name in table.column_names if name != DELETED], self.name)
+            check_names([name for name in table.column_names if name not in (DELETED, DIGEST)], self.name)
         return table.rename_columns(names) if names != table.column_names else table
 
     def _type(self, name: str, given: pa.DataType) -> pa.DataType | None:
@@ -153,8 +159,11 @@ class Chunks:
         error: SyncError | None = None,
     ) -> Chunk:
         rows = pa.concat_tables(held) if held else pa.table({})
-        types = {name: self.staged[name] for name in rows.column_names if name not in (DELETED, READ_AT, ORDER)}
-        return Chunk(rows=rows, types=types, position=position, complete=complete, last=last, error=error)
+        types = {name: self.staged[name] for name in rows.column_names if name not in _OURS}
+        digests = self.digests if DIGEST in rows.column_names else None
+        return Chunk(
+            rows=rows, types=types, position=position, complete=complete, last=last, error=error, digests=digests
+        )
 
 
 def _micros(moment: dt.datetime) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,19 +18,23 @@ from typing import TYPE_CHECKING, Any, Final
 import pyarrow as pa
 
 from sync_platform.connectors.ahead import Ahead
+from sync_platform.connectors.digests import TellsDigests
 from sync_platform.crash import crash_point
 from sync_platform.errors import BlockedError, ContractError, SyncError
-from sync_platform.model import Page, Position, Stream
+from sync_platform.model import Page, Position
 from sync_platform.staging import debts, ledger
 from sync_platform.staging.absence import Absence
 from sync_platform.staging.canonical import canonical
 from sync_platform.staging.chunks import Chunk, Chunks, Limits
+from sync_platform.staging.comparing import DOUBTED, Comparing, Part
+from sync_platform.staging.facts import Facts
 from sync_platform.staging.lake import Lake
 from sync_platform.staging.landing import Landing, Reading, translated
 from sync_platform.staging.ledger import StagedLoad
 from sync_platform.staging.merge import adopt, describe, merge, next_seq
 from sync_platform.staging.sieve import Sieve, Target
-from sync_platform.staging.tables import create, exists, high_seq
+from sync_platform.staging.source import Source, needs_full_read
+from sync_platform.staging.tables import create, exists, high_seq, table_name
 
 if TYPE_CHECKING:
     import duckdb
@@ -54,6 +58,7 @@ class Progress:
     rows_deleted: int
     chunks: int
     waiting: bool = False  # for another load of this stream to end
+    compared: int = 0  # rows that a full read by digests looked at, the rows read among them
 
 
 def lock_name(connection: str, stream: str) -> str:
@@ -109,7 +114,7 @@ def stage(
         load = Load(lake, connection, source, lock, load_id, limits, on_progress, go_on)
         try:
             if full or first:
-                load.read_ahead()
+                load.read_ahead(first=first)
             with translated(lake), lake.connect() as load.con, Landing(lake, connection, stream) as load.landing:
                 done = load.run(full=full, allow_empty=allow_empty)
                 debts.pay(lake.db, connection, stream, done)
@@ -120,19 +125,6 @@ def stage(
             raise
         finally:
             load.close()
-
-
-def needs_full_read(reading: Reading, fields: Sequence[str] | None, where: str | None) -> str | None:
-    """Why a stream read so far as `reading` says must be read again from nothing, or None."""
-    if reading.position is None:
-        return None
-    if reading.where != where:
-        return f"its filter changed from {reading.where or 'none'} to {where or 'none'}"
-    if reading.fields is not None:
-        new = "all fields" if fields is None else ", ".join(sorted(set(fields) - set(reading.fields)))
-        if new:
-            return f"it now reads {new}"
-    return reading.owed
 
 
 def next_read_is_full(
@@ -148,24 +140,6 @@ def next_read_is_full(
     ):
         debt = debts.owed(lake.db, connection, stream)
         return needs_full_read(landing.reading, fields, where) or (debt.reason if debt is not None else None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    connector: Connector
-    stream: Stream
-    fields: Sequence[str] | None
-    where: str | None
-
-    @property
-    def cursor(self) -> str | None:
-        return self.stream.cursor.field if self.stream.cursor else None
-
-    def asked(self) -> list[str] | None:
-        """The fields to ask for: the Source's, the key and the cursor."""
-        if self.fields is None:
-            return None
-        return list(dict.fromkeys([*self.stream.key, *([self.cursor] if self.cursor else []), *self.fields]))
 
 
 class Load:
@@ -195,6 +169,10 @@ class Load:
         self._on_progress = on_progress
         self._go_on = go_on
         self._ahead: Ahead[Page] | None = None
+        self._comparing: Comparing | None = None
+        self._reader: Generator[Page] | None = None
+        self._compared = 0
+        self._facts = Facts(lake, connection, source.stream.name)
         self._committed = 0
         self._changed = 0
         self._deleted = 0
@@ -202,15 +180,20 @@ class Load:
         self._position: dict[str, Any] | None = None  # the last safe point of this read
         self._stored_at = limits.clock()
 
-    def read_ahead(self) -> None:
-        """Begins a read from nothing, while dlt and the lake are made ready."""
-        self._ahead = Ahead(self._pages_since(None), _AHEAD)
+    def read_ahead(self, *, first: bool) -> None:
+        """Begins a full read, while dlt and the lake are made ready: by digests, where a whole one left facts."""
+        source = self._source
+        if not first and isinstance(source.connector, TellsDigests) and self._facts.digests is not None:
+            self._comparing = Comparing(source.connector, source.stream.name, self._facts, source.asked(), source.where)
+        else:
+            self._ahead = Ahead(self._pages_since(None), _AHEAD)
 
     def close(self) -> None:
-        """Ends a read that was begun."""
-        if self._ahead is not None:
-            self._ahead.close()
-            self._ahead = None
+        """Ends a read that was begun, wherever it stands."""
+        for one in (self._reader, self._ahead, self._comparing):
+            if one is not None:
+                one.close()
+        self._reader = self._ahead = self._comparing = None
 
     def run(self, *, full: bool, allow_empty: bool) -> StagedLoad:
         """Reads to the end, or to the error that ends the read."""
@@ -219,11 +202,18 @@ class Load:
         since = self._since(full=full)
         if since is not None:
             self.close()  # it goes on from where the last one ended, after all
+        whole, part = since is None, self._part() if since is None else None
+        if part is not None:
+            since, self._compared = part.since, part.rows
         self._backfill = since is None or not self.landing.reading.finished
         self._position = None if since is None else dict(since.value)
-        absence = Absence(self.con, self._lake, self._connection, stream, proven=since is None)
+        of = None if part is None else DOUBTED
+        absence = Absence(self.con, self._lake, self._connection, stream, proven=whole, of=of)
+        self._facts.begin()
+        if self._ahead is None:
+            self._reader = self._pages_since(since) if part is None else self._going_on(part.pages())
         self._chunks = Chunks(
-            pages=self._pages_since(since) if self._ahead is None else self._ahead,
+            pages=self._ahead or self._reader or iter(()),
             name=f"{self._connection}/{stream.name}",
             key=stream.key,
             staged=dict(describe(self.con, self._connection, stream.name).types),
@@ -232,9 +222,9 @@ class Load:
         )
         complete = False
         for chunk in self._chunks:
-            complete = chunk.complete and since is None
+            complete = chunk.complete and whole
             if complete and not allow_empty:
-                absence.check(self._chunks.rows_read)
+                absence.check(self._chunks.rows_read if part is None else part.rows)
             self._store(chunk, absence)
             if chunk.error is not None:
                 raise chunk.error
@@ -242,6 +232,7 @@ class Load:
             self._deleted += absence.apply(self._chunks.read_at)
         if not exists(self.con, self._connection, stream.name):
             self._create_empty()
+        self._facts.settle(self.con, table_name(self._connection, stream.name) if complete else None)
         return ledger.finish(
             self._lake.db,
             self._id,
@@ -250,9 +241,27 @@ class Load:
             complete=complete,
         )
 
-    def _pages_since(self, since: Position | None) -> Iterator[Page]:
+    def _part(self) -> Part | None:
+        """What to read of a full read that compares; None: everything."""
+        reading, source, part = self.landing.reading, self._source, None
+        if self._comparing is None:
+            return None
+        good = reading.finished and needs_full_read(reading, source.fields, source.where) is None
+        if good and reading.position is not None:
+            part = self._comparing.part(self.con, self._connection, Position(reading.position))
+        if part is None:
+            self.close()
+        return part
+
+    def _pages_since(self, since: Position | None) -> Generator[Page]:
         source = self._source
-        for page in source.connector.read(source.stream.name, since, fields=source.asked(), where=source.where):
+        read = source.connector.read
+        if isinstance(source.connector, TellsDigests) and (since is None or self._facts.digests is not None):
+            read = source.connector.read_digested
+        yield from self._going_on(read(source.stream.name, since, fields=source.asked(), where=source.where))
+
+    def _going_on(self, pages: Iterator[Page]) -> Generator[Page]:
+        for page in pages:
             if self._go_on is not None:
                 self._go_on()
             yield page
@@ -292,6 +301,8 @@ class Load:
                 absence.remember(sieve)
                 told, schema = sieve.write(files, self.landing.next_chunk, next_seq(self._lake))
                 written, apart = {file: count for file, count in told.items() if count}, sieve.apart
+                if chunk.digests is not None and (self._backfill or self._facts.digests == chunk.digests):
+                    self._facts.note(self.con, chunk.digests, sieve.facts(list(written)))
         if written:
             with self._lake.changing:
                 self.landing.store(schema, written, reading)
@@ -320,6 +331,7 @@ class Load:
                     rows_changed=self._changed,
                     rows_deleted=self._deleted,
                     chunks=self._committed,
+                    compared=self._compared,
                 )
             )
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sync_platform.model import CURSOR, DELETED, HASH, KEY, READ_AT, SEQ
+from sync_platform.model import CURSOR, DELETED, DIGEST, HASH, KEY, READ_AT, SEQ
 from sync_platform.staging.canonical import CHUNK, LANDED_HASH
 from sync_platform.staging.fingerprint import cursor_sql, hash_sql, key_sql
 from sync_platform.staging.lake import literal, quoted
@@ -63,9 +63,9 @@ class Sieve:
     ) -> None:
         self._con = con
         self._target = target
-        technical = {DELETED, READ_AT, ORDER}
+        technical = {DELETED, READ_AT, ORDER, DIGEST}
         self._types = {field.name: field.type for field in rows.schema if field.name not in technical}
-        self._rows = rows
+        self._rows, self._key = rows, key
         #: The column of a key that may rise from row to row, as a database reads it: then no two are the same.
         self._rising = key[0] if len(key) == 1 and pa.types.is_integer(self._types.get(key[0])) else None
         #: No key of the chunk is staged: either nothing is, or all keys lie beyond those that are.
@@ -84,6 +84,7 @@ class Sieve:
 
     def __exit__(self, *_: object) -> None:
         self._con.unregister("chunk")
+        self._con.unregister("noted")
         self._con.execute("DROP TABLE IF EXISTS temp.losers")
 
     def remember_keys(self, table: str) -> None:
@@ -130,6 +131,21 @@ class Sieve:
         with ThreadPoolExecutor(len(files), thread_name_prefix="writing rows") as writers:
             counts = list(writers.map(write_part, range(len(files))))
         return dict(zip(files, counts, strict=True)), schema
+
+    def facts(self, files: Sequence[Path]) -> str:
+        """A query of the rows' content and digests (see `facts`), once their changes are written to these files.
+
+        What was written of a chunk of new rows has their hashes, which take long to compute, in the chunk's order.
+        """
+        import pyarrow.parquet as pq
+
+        if self.apart and files:
+            written = pa.concat_tables(pq.read_table(file, columns=[HASH, *self._key]) for file in files)
+            if all(written[name].equals(self._rows[name]) for name in self._key):
+                self._con.register("noted", pa.table({"h": written[HASH], "d": self._rows[DIGEST]}))
+                return "SELECT h, d FROM noted"
+        hashed = hash_sql(self._types, lambda name: f"c.{quoted(name)}")
+        return f"SELECT {hashed}::UBIGINT AS h, c.{DIGEST} AS d FROM chunk c WHERE NOT c.{DELETED}"
 
     def _beyond(self, key: Sequence[str]) -> bool:
         """Whether the chunk's keys are all lower or all higher than the staged ones, as while a table is first read.

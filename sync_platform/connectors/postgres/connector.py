@@ -15,12 +15,12 @@ from pydantic import PrivateAttr
 
 from sync_platform.connectors import lock_holders
 from sync_platform.connectors.capture import Behind, Feed
-from sync_platform.connectors.postgres import adding, holders, notices, probing, queries, reading, replication
+from sync_platform.connectors.postgres import adding, digests, holders, notices, probing, queries, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
 from sync_platform.connectors.postgres.few import MOST
 from sync_platform.connectors.postgres.marker import Markers
 from sync_platform.connectors.postgres.replication import Kept
-from sync_platform.connectors.postgres.session import identifier, literal
+from sync_platform.connectors.postgres.session import Server, identifier, literal
 from sync_platform.connectors.postgres.settings import PostgresSettings
 from sync_platform.connectors.postgres.storing import text_of
 from sync_platform.connectors.postgres.table import PgTable, PostgresOptions, uniqueness
@@ -136,10 +136,33 @@ class Postgres(PostgresSettings):
         where: str | None = None,
     ) -> Iterator[Page]:
         """Rows changed since a position, from one snapshot; see `watermark` for what makes it safe."""
-        table, read_at = self.table(stream, fresh=True), dt.datetime.now(dt.UTC)
-        replica = self._replica()
-        server = self.server() if replica is None else replica.caught_up()
+        table, read_at, server = self._to_read(stream)
         return reading.read(server, table, since, fields, where, self.page_bytes, read_at)
+
+    def read_digested(
+        self,
+        stream: str,
+        since: Position | None = None,
+        *,
+        fields: Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> Iterator[Page]:
+        """As `read`, with a digest of each row where the table can be compared; see `TellsDigests`."""
+        table, read_at, server = self._to_read(stream)
+        made = digests.digested(server, table, fields)
+        return reading.read(server, table, since, fields, where, self.page_bytes, read_at, made)
+
+    def compare(
+        self, stream: str, bits: int, *, fields: Sequence[str] | None = None, where: str | None = None
+    ) -> digests.TableComparison | None:
+        """The table by blocks of digests, in one snapshot; see `TellsDigests`."""
+        table, read_at, server = self._to_read(stream)
+        return digests.compare(server, table, fields, where, bits, read_at)
+
+    def _to_read(self, stream: str) -> tuple[PgTable, dt.datetime, Server]:
+        """A table as it is now, and a server that has all that was committed before the time."""
+        table, read_at, replica = self.table(stream, fresh=True), dt.datetime.now(dt.UTC), self._replica()
+        return table, read_at, self.server() if replica is None else replica.caught_up()
 
     def get(self, stream: str, ids: Sequence[str], fields: Sequence[str]) -> pa.Table:
         """The rows of these keys (texts; JSON arrays of texts for composite keys)."""

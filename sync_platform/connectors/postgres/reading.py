@@ -27,7 +27,7 @@ from sync_platform.connectors.postgres.watermark import (
 from sync_platform.connectors.query import of_query, still_good
 from sync_platform.connectors.sql import Column, Table, key_parts, translate
 from sync_platform.errors import ContractError, RecordError
-from sync_platform.model import Page, Position
+from sync_platform.model import DIGEST, Page, Position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,18 @@ _DAYS: Final = _Calendar(
 )  # fmt: skip
 _CLOCK: Final = _Calendar(name="00:00 to 23:59:59.999999", first=0, last=_DAY - 1)
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digested:
+    """How rows are read with a digest each: what such digests are called, and the SQL of one."""
+
+    name: str
+    sql: str
+
+
+#: Compiling an expression of many hashes takes longer than it spares.
+WITHOUT_JIT: Final = "SELECT set_config('jit', 'off', true)"
+
 #: Pages that may wait in memory while those before them are staged.
 _AHEAD: Final = 8
 
@@ -76,6 +88,7 @@ def read(
     where: str | None,
     page_bytes: int,
     read_at: dt.datetime,
+    digested: Digested | None = None,
 ) -> Iterator[Page]:
     """The rows changed since a position, or all of them, from one snapshot.
 
@@ -83,7 +96,7 @@ def read(
     key. `complete` is claimed only by a full read that began at the beginning. `read_at`: the server has all that was
     committed before.
     """
-    columns = _columns(table, fields)
+    columns, digests = columns_of(table, fields), digested.name if digested else None
     asked = [] if where is None else [f"({translate(where, table, 'postgres')})"]
     good = still_good(table, since)
     stored = parse(good)
@@ -100,16 +113,19 @@ def read(
         if progress.after:
             asked.append(_behind(table, order, progress.after))
         sql = (
-            f"SELECT {_selected(columns)} FROM {source_of(table)}"
+            f"SELECT {selected(columns)}{f', {digested.sql} AS {DIGEST}' if digested else ''} FROM {source_of(table)}"
             + (f" WHERE {' AND '.join(asked)}" if asked else "")
             + f" ORDER BY {', '.join(_sortable(table.columns[name])[0] for name in order)}"
         )
         last, any_row = _empty(table, columns), False
+        if digested is not None:
+            session.run(WITHOUT_JIT, "setting up the session")
         for batch in ahead(session.batches(sql, f"reading {table}", page_bytes), _AHEAD):
             if last.num_rows:
                 progress = _advance(table, progress, order, last, seeing=not resumed)
-                yield Page(table=_marked(table, last), position=of_query(table, progress.position()), read_at=read_at)
-            last = conform(table, columns, batch)
+                position = of_query(table, progress.position())
+                yield Page(table=_marked(table, last), position=position, read_at=read_at, digests=digests)
+            last = conform(table, columns, batch, digested=digested is not None)
             any_row = any_row or last.num_rows > 0
         progress = _advance(table, progress, order, last, seeing=not resumed)
         yield Page(
@@ -117,12 +133,13 @@ def read(
             position=of_query(table, position_of(finished(table, progress, empty=not any_row))),
             read_at=read_at,
             complete=progress.began is None and not resumed and good is since,
+            digests=digests,
         )
 
 
 def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str]) -> pa.Table:
     """The rows of these keys: key columns and fields, with `_deleted` where the tombstone column is among them."""
-    columns = _columns(table, fields, cursor=False)
+    columns = columns_of(table, fields, cursor=False)
     parts: list[tuple[str, ...]] = []
     for key in ids:
         try:
@@ -142,7 +159,7 @@ def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str])
                 f"t.{identifier(n)} = w.{k}::{table.columns[n].cast}" for n, k in zip(table.key, names, strict=True)
             )
             sql = (
-                f"SELECT {_selected(columns, 't')} FROM unnest({arrays}) AS w({', '.join(names)}) "
+                f"SELECT {selected(columns, 't')} FROM unnest({arrays}) AS w({', '.join(names)}) "
                 f"JOIN {source_of(table, alias='t')} ON {join}"
             )
             found.append(conform(table, columns, session.rows(sql, f"getting rows of {table}")))
@@ -153,24 +170,26 @@ def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str])
 def find(server: Server, table: Table, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:
     """The rows whose `field` is one of the values: key columns, `field` and `fields`."""
     column = table.column(field)
-    columns = _columns(table, [field, *fields], cursor=False)
+    columns = columns_of(table, [field, *fields], cursor=False)
     wanted = [value for value in dict.fromkeys(values) if _fits(column, value)]
     found = []
     with server.session() as session:
         for start in range(0, len(wanted), _LOOKUP):
             some = array_literal(wanted[start : start + _LOOKUP])
             sql = (
-                f"SELECT {_selected(columns)} FROM {source_of(table)} "
+                f"SELECT {selected(columns)} FROM {source_of(table)} "
                 f"WHERE {identifier(field)} = ANY({some}::{column.cast}[])"
             )
             found.append(conform(table, columns, session.rows(sql, f"looking up {field} in {table}")))
     return pa.concat_tables(found) if found else _empty(table, columns)
 
 
-def conform(table: Table, columns: Sequence[Column], rows: pa.RecordBatch | pa.Table) -> pa.Table:
-    """Rows as the driver gave them, in the types `discover` promised."""
+def conform(
+    table: Table, columns: Sequence[Column], rows: pa.RecordBatch | pa.Table, *, digested: bool = False
+) -> pa.Table:
+    """Rows as the driver gave them, in the types `discover` promised; their digests, if any, are the last column."""
     arrays = []
-    for column, name in zip(columns, rows.schema.names, strict=True):
+    for column, name in zip(columns, rows.schema.names[: -1 if digested else None], strict=True):
         values = rows.column(name)
         if isinstance(values, pa.ChunkedArray):
             values = values.combine_chunks()
@@ -185,7 +204,8 @@ def conform(table: Table, columns: Sequence[Column], rows: pa.RecordBatch | pa.T
                 field=name,
                 mend=f"read it as text: tables={{{table.name!r}: {{'as_text': [{name!r}]}}}}",
             ) from None
-    return pa.table(arrays, schema=pa.schema([c.field().to_arrow() for c in columns]))
+    found = pa.table(arrays, schema=pa.schema([c.field().to_arrow() for c in columns]))
+    return found.append_column(DIGEST, rows.column(rows.num_columns - 1)) if digested else found
 
 
 def _finite(values: pa.Array) -> pa.Array:
@@ -212,7 +232,8 @@ def _finite(values: pa.Array) -> pa.Array:
     return raw.cast(kind)
 
 
-def _columns(table: Table, fields: Sequence[str] | None, *, cursor: bool = True) -> list[Column]:
+def columns_of(table: Table, fields: Sequence[str] | None, *, cursor: bool = True) -> list[Column]:
+    """The columns that a read of these fields selects, in the table's order."""
     if fields is None:
         return list(table.columns.values())
     wanted = {table.column(name).name for name in fields} | set(table.key)
@@ -221,7 +242,8 @@ def _columns(table: Table, fields: Sequence[str] | None, *, cursor: bool = True)
     return [column for name, column in table.columns.items() if name in wanted]
 
 
-def _selected(columns: Sequence[Column], alias: str | None = None) -> str:
+def selected(columns: Sequence[Column], alias: str | None = None) -> str:
+    """What to SELECT, so that the columns arrive in their types."""
     before = f"{alias}." if alias else ""
     parts = []
     for column in columns:
