@@ -42,6 +42,19 @@ def test_new_events_are_stored_with_a_queue_row_per_sync_and_known_ones_vanish(f
     assert queued == [(sync, each, key, "waiting") for each, key in (("a", "k"), ("b", "j")) for sync in ("one", "two")]
 
 
+def test_any_text_and_any_moment_is_stored_as_it_is(fresh_state: Database) -> None:
+    odd = ['a "quoted" {key},', "back\\slash", "NULL", " ", "tab\tand\nline", "ÄŽ€ 日本", "'"]
+    moment = dt.datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=dt.timezone(dt.timedelta(hours=-5, minutes=-30)))
+    fields = {"text": 'say "no" to \\', "nothing": None, "number": 1.5}
+    with fresh_state.connection() as connection:
+        given = [event(f"id {text}", text, occurred_at=moment, fields=fields) for text in odd]
+        assert store(connection, "crm", given, ROUTES) == Stored(stored=len(odd), doubled=0)
+        stored = connection.execute("SELECT event_id, key, occurred_at, fields FROM sync.inbox ORDER BY seq").fetchall()
+        queued = connection.execute("SELECT key FROM sync.queue WHERE sync = 'two' ORDER BY seq").fetchall()
+    assert stored == [(f"id {text}", text, moment, fields) for text in odd]
+    assert [row[0] for row in queued] == odd
+
+
 def test_the_order_of_arrival_is_kept_whatever_the_ids_are(fresh_state: Database) -> None:
     names = ["z", "m", "a", "q"]
     with fresh_state.connection() as connection:
