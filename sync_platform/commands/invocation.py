@@ -21,7 +21,7 @@ ProjectDir = Annotated[Path | None, typer.Option("--project", help="Another proj
 PUBLIC_URL = "SYNC_PUBLIC_URL"
 Full = Annotated[
     bool,
-    typer.Option("--full", help="Read the sources completely and compare every record, not only what changed."),
+    typer.Option("--full", help="Read the sources completely: what changed or went without a trace is found."),
 ]
 SyncName = Annotated[str, typer.Argument(metavar="SYNC", help="The sync's name.")]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -93,6 +94,36 @@ def test_what_was_deleted_without_a_trace_is_found_by_a_full_compare(
     assert _ids(copy) == _ids(shop)
     again = world.cli("run", "copied", "--full", "--json")
     assert again.json["sync_summary"]["records_processed"] == 0, "what agrees is not written again"
+
+
+def test_a_full_run_writes_what_changed_unseen_and_reads_only_the_blocks_of_it(
+    world: World, urls: tuple[str, str], tmp_path: Path
+) -> None:
+    shop, copy = urls
+    world.extra = {"SHOP_URL": shop, "COPY_URL": copy}
+    world.project = lay_out(tmp_path / "project", {"resources/systems.py": RESOURCES, "assets/copied/defs.yaml": SYNC})
+    old = "SELECT g, 'c' || g || '@example.com', timestamptz '2020-01-01Z' FROM generate_series(10, 3000) g"
+    _change(shop, f"INSERT INTO customers {old}")
+    assert world.run("copied").code == 0
+    quiet = world.cli("run", "copied", "--full", "--json")
+    assert quiet.json["sync_summary"]["records_processed"] == 0
+    assert "3,000 rows compared by digests, 0 of them read" in quiet.err
+
+    _change(shop, "UPDATE customers SET email = upper(email) WHERE id IN (70, 1500, 2999)")
+    _change(shop, "DELETE FROM customers WHERE id = 40")
+    assert world.run("copied").json["sync_summary"]["records_processed"] == 0, "no cursor moved"
+    done = world.cli("run", "copied", "--full", "--json")
+    assert done.json["sync_summary"]["records_processed"] == 4, done.err
+    told = re.search(r"2,999 rows compared by digests, (\d+) of them read", done.err)
+    assert told is not None, done.err
+    assert 3 <= int(told[1]) < 700
+    assert _ids(copy) == _ids(shop)
+    assert _emails(copy) == _emails(shop)
+
+
+def _emails(url: str) -> list[str]:
+    with psycopg.connect(url) as own:
+        return [row[0] for row in own.execute("SELECT email FROM customers ORDER BY id")]
 
 
 def test_a_stream_is_read_completely_once_after_each_tick_of_its_full_read(
