@@ -275,12 +275,13 @@ EDIT = st.tuples(
 )
 
 
+@pytest.mark.parametrize("examples", [3, pytest.param(30, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KEYS)
-def test_after_any_edits_the_staged_table_is_as_the_source(shop: Callable[..., Shop], kind: str) -> None:
+def test_after_any_edits_the_staged_table_is_as_the_source(shop: Callable[..., Shop], kind: str, examples: int) -> None:
     table = shop(kind, 300, "updated_at")
     new = iter(range(1000, 100_000))
 
-    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.tuples(st.lists(EDIT, max_size=4), st.booleans()), min_size=1, max_size=3))
     def law(rounds: list[tuple[list[Edit], bool]]) -> None:
         for edits, full in rounds:
