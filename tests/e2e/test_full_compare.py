@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from sync_platform.state.database import Database
 from tests.project_files import lay_out
 from tests.world import World
 
@@ -42,23 +40,15 @@ TABLE = "CREATE TABLE customers (id int PRIMARY KEY, email text, changed_at time
 
 
 @pytest.fixture
-def urls(state: Database) -> Iterator[tuple[str, str]]:
+def urls(new_database: Callable[[str], str]) -> tuple[str, str]:
     """Two databases with a table of customers; the first holds nine."""
-    names = [f"{kind}_{uuid.uuid4().hex[:8]}" for kind in ("shop", "copy")]
-    base = state.url.rsplit("/", 1)[0]
-    with state.session() as admin:
-        for name in names:
-            admin.execute(f"CREATE DATABASE {name}")
-    for name in names:
-        with psycopg.connect(f"{base}/{name}") as own:
+    shop, copy = new_database("shop"), new_database("copy")
+    for url in (shop, copy):
+        with psycopg.connect(url) as own:
             own.execute(TABLE)
             own.execute("CREATE INDEX ON customers (changed_at)")
-    shop, copy = (f"{base}/{name}" for name in names)
     _change(shop, "INSERT INTO customers SELECT g, 'c' || g || '@example.com' FROM generate_series(1, 9) g")
-    yield shop, copy
-    with state.session() as admin:
-        for name in names:
-            admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    return shop, copy
 
 
 def _change(url: str, statement: str) -> None:
