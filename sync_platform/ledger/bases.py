@@ -24,7 +24,7 @@ _BASES = """
     SELECT source_key, base_source, base_target FROM sync.links
     WHERE sync = %s AND source_key = ANY(%s) AND base_source IS NOT NULL"""
 _OWNERS = """
-    SELECT l.target_id, l.source_key FROM sync.links l JOIN sync.pairs p ON p.sync = l.sync
+    SELECT l.target_id, l.source_key FROM sync.links_by_target l JOIN sync.pairs p ON p.sync = l.sync
     WHERE l.target_id = ANY(%(ids)s)
       AND (p.source_connection, p.source_object, p.target_connection, p.target_object)
         = (%(source_connection)s, %(source_object)s, %(target_connection)s, %(target_object)s)
@@ -39,8 +39,10 @@ _MOVE = """
       AND (l.version_cursor IS NULL OR p.cursor IS NULL
            OR (l.version_cursor, coalesce(l.version_read_at, 0)) <= (p.cursor, coalesce(p.read_at, 0)))"""
 _ONE_EACH = """
-    DELETE FROM sync.links l USING unnest(%(keys)s::text[], %(ids)s::text[]) AS p(key, id)
-    WHERE l.sync = %(sync)s AND l.target_id = p.id AND l.source_key <> p.key"""
+    DELETE FROM sync.links l
+    USING sync.links_by_target t, unnest(%(keys)s::text[], %(ids)s::text[]) AS p(key, id)
+    WHERE t.sync = %(sync)s AND t.target_id = ANY(%(ids)s::text[]) AND t.target_id = p.id AND t.source_key <> p.key
+      AND l.sync = %(sync)s AND l.source_key = t.source_key AND l.target_id = t.target_id"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,12 @@ def links_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.Data
         WHERE l.target_id IS NOT NULL
            OR (i.target_id IS NOT NULL AND NOT EXISTS (
                   SELECT 1 FROM sync.links o
-                  WHERE o.sync = %(sync)s AND o.target_id = i.target_id AND o.source_key <> k.key))"""
+                  WHERE o.sync = %(sync)s AND o.target_id = i.target_id AND o.target_id <> o.source_key
+                    AND o.source_key <> k.key)
+               AND NOT EXISTS (
+                  SELECT 1 FROM sync.links o
+                  WHERE o.sync = %(sync)s AND o.source_key = i.target_id AND o.target_id = o.source_key
+                    AND o.source_key <> k.key))"""
     with database.reading() as connection:
         sync, others = _speaking(connection, spec)
         return copy_out(
@@ -81,7 +86,7 @@ def _speaking(connection: psycopg.Connection[Any], spec: SyncSpec) -> tuple[str 
 
 def owners_of(database: Database, spec: SyncSpec, target_ids: Sequence[str]) -> pl.DataFrame:
     """The source keys linked by this sync to these target ids: `_target_id`, `_key`."""
-    query = "SELECT target_id, source_key FROM sync.links WHERE sync = %(sync)s AND target_id = ANY(%(ids)s)"
+    query = "SELECT target_id, source_key FROM sync.links_by_target WHERE sync = %(sync)s AND target_id = ANY(%(ids)s)"
     with database.reading() as connection:
         return copy_out(
             connection,

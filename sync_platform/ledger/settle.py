@@ -88,11 +88,15 @@ _LINKS = """
           OR (l.version_cursor, coalesce(l.version_read_at, 0))
              <= (excluded.version_cursor, coalesce(excluded.version_read_at, 0))"""
 
-# Who had the target record before is nobody's there any more.
+# Who had the target record before is nobody's there any more; who has the target's own key is found by that.
 _TAKEN_OVER = """
     DELETE FROM sync.links l USING settling s
-    WHERE l.sync = %(sync)s AND l.target_id = s.target_id AND l.source_key <> s.source_key
-      AND s.status IN ('applied', 'noop') AND s.op IN ('update', 'skip')"""
+    WHERE l.sync = %(sync)s AND l.target_id = s.target_id AND l.target_id <> l.source_key
+      AND l.source_key <> s.source_key AND s.status IN ('applied', 'noop') AND s.op IN ('update', 'skip')"""
+_TAKEN_OVER_FROM_ITS_NAMESAKE = """
+    DELETE FROM sync.links l USING settling s
+    WHERE l.sync = %(sync)s AND l.source_key = s.target_id AND l.target_id = l.source_key
+      AND s.target_id <> s.source_key AND s.status IN ('applied', 'noop') AND s.op IN ('update', 'skip')"""
 
 _UNLINKED = """
     DELETE FROM sync.links l USING settling s
@@ -141,6 +145,7 @@ _LINKED = pl.col("status").is_in(["applied", "noop"]) & pl.col("op").is_in(_LINK
 #: Each statement with the ops it is about: a million creates need no look for what a delete leaves behind.
 _STATEMENTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (_TAKEN_OVER, ("update", "skip")),
+    (_TAKEN_OVER_FROM_ITS_NAMESAKE, ("update", "skip")),
     (_LINKS, _LINKING),
     (_UNLINKED, ("delete", "archive")),
     (_INTENTS, ("create",)),

@@ -36,9 +36,10 @@ _SETTLE: Final = f"""
                fields::jsonb, reason, request_id
         FROM s WHERE op <> 'skip'),
     taken_over AS (
-        DELETE FROM sync.links l USING s
-        WHERE l.sync = %(sync)s AND l.target_id = ANY(%(target_id)s::text[]) AND l.target_id = s.target_id
-          AND l.source_key <> s.source_key),
+        DELETE FROM sync.links l USING sync.links_by_target t, s
+        WHERE t.sync = %(sync)s AND t.target_id = ANY(%(target_id)s::text[]) AND t.target_id = s.target_id
+          AND t.source_key <> s.source_key AND l.sync = %(sync)s AND l.source_key = t.source_key
+          AND l.target_id = t.target_id),
     linked AS (
         INSERT INTO sync.links AS l (sync, source_key, target_id, base, version_cursor, version_read_at, updated_at)
         SELECT %(sync)s, source_key, target_id, base, version_cursor, version_read_at, now() FROM s ORDER BY source_key

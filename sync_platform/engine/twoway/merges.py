@@ -84,11 +84,18 @@ def follow(
 
 def _links(connection: psycopg.Connection[Any], spec: SyncSpec, side: Side, ids: Sequence[str]) -> dict[str, str]:
     """This side's ids with the other side's, for the links of this sync."""
-    mine, other = ("source_key", "target_id") if side == "source" else ("target_id", "source_key")
+    mine, other, table = _columns(side)
     rows = connection.execute(
-        f"SELECT {mine}, {other} FROM sync.links WHERE sync = %s AND {mine} = ANY(%s)", (spec.name, list(ids))
+        f"SELECT {mine}, {other} FROM {table} WHERE sync = %s AND {mine} = ANY(%s)", (spec.name, list(ids))
     ).fetchall()
     return {str(row[0]): str(row[1]) for row in rows}
+
+
+def _columns(side: Side) -> tuple[str, str, str]:
+    """Where a link has this side's id and where the other one's, and what finds links by this side's."""
+    if side == "source":
+        return "source_key", "target_id", "sync.links"
+    return "target_id", "source_key", "sync.links_by_target"
 
 
 def touched(side: Side, loser: str, survivor: str, links: Mapping[str, str]) -> tuple[dict[str, Any], bool]:
@@ -114,11 +121,12 @@ def touched(side: Side, loser: str, survivor: str, links: Mapping[str, str]) -> 
 
 
 def _move(connection: psycopg.Connection[Any], spec: SyncSpec, side: Side, loser: str, survivor: str) -> None:
-    column = "source_key" if side == "source" else "target_id"
+    column, _, table = _columns(side)
     connection.execute(
-        f"UPDATE sync.links SET {column} = %s, version_cursor = NULL, updated_at = now() "
-        f"WHERE sync = %s AND {column} = %s",
-        (survivor, spec.name, loser),
+        f"""UPDATE sync.links SET {column} = %(survivor)s, version_cursor = NULL, updated_at = now()
+            WHERE sync = %(sync)s AND {column} = %(loser)s
+              AND source_key IN (SELECT source_key FROM {table} WHERE sync = %(sync)s AND {column} = %(loser)s)""",
+        {"survivor": survivor, "sync": spec.name, "loser": loser},
     )
 
 
