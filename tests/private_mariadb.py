@@ -7,6 +7,7 @@ missing. The server listens on loopback only, needs a password, writes a row bin
 from __future__ import annotations
 
 import atexit
+import contextlib
 import fcntl
 import os
 import pwd
@@ -174,8 +175,12 @@ class PrivateMariaDB:
         return self.url(database)
 
     def drop(self, database: str) -> None:
-        """Drops a database."""
+        """Drops a database and whoever is connected to it."""
         with self.person() as db, db.cursor() as cursor:
+            cursor.execute("SELECT id FROM information_schema.processlist WHERE db = %s", [database])
+            for (session,) in cursor.fetchall():
+                with contextlib.suppress(pymysql.err.OperationalError):  # it ended in between
+                    cursor.execute(f"KILL {session}")
             cursor.execute(f"DROP DATABASE IF EXISTS `{database}`")
 
     def __enter__(self) -> PrivateMariaDB:

@@ -44,6 +44,10 @@ class _Bench:
             flush=True,
         )
 
+    def wrong(self, measured: Measured, target: str) -> str | None:
+        """Why what a peer did does not count."""
+        return f"exit {measured.code}: {measured.output.strip()[-300:]}" if measured.code else self.compare(target)
+
     def compare(self, target: str) -> str | None:
         wanted, found = self.route[0].checksum(self.source), self.route[1].checksum(target)
         return None if wanted == found else f"target holds {found}, source {wanted}"
@@ -82,18 +86,20 @@ def _round(bench: _Bench, chosen: Sequence[str], number: int) -> None:
             write_project(ours.folder, bench.route)
             ours.command("run", "copy_nobody")  # starts the state, so that the next one is a plain run
         applied = bench.rows
+        going = list(chosen)
         for step in WORKS:
             changed = bench.route[0].change(bench.source, 100, number) if step == "1 % changed" else 0
             applied += changed
-            for name in chosen:
+            for name in list(going):
                 folder = work / f"peer_{chosen.index(name)}"
                 folder.mkdir(exist_ok=True)
                 if name == OURS:
                     _ours(bench, ours, targets[name], step, applied)
                 elif tool := _tool(name, step):
                     measured = tool(bench.source, targets[name], folder)
-                    failed = f"exit {measured.code}: {measured.output.strip()[-300:]}" if measured.code else None
-                    bench.note(name, step, measured, failed or bench.compare(targets[name]))
+                    if measured.stopped:  # what it was to do next needs what it did not do
+                        going.remove(name)
+                    bench.note(name, step, measured, None if measured.stopped else bench.wrong(measured, targets[name]))
     finally:
         if OURS in chosen:
             ours.command("down")

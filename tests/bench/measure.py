@@ -19,12 +19,16 @@ _EVERY = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """One run of a command: seconds, highest sum of resident memory (bytes), exit code and what it said."""
+    """One run of a command: seconds, highest sum of resident memory (bytes), exit code and what it said.
+
+    `stopped`: it was not done by then, and was ended.
+    """
 
     seconds: float
     peak: int
     code: int
     output: str
+    stopped: bool = False
 
 
 def _resident(root: psutil.Process) -> int:
@@ -79,9 +83,11 @@ def run(
 
         sampler = threading.Thread(target=sample, daemon=True)
         sampler.start()
+        stopped = False
         try:
             code = process.wait(timeout)
         except subprocess.TimeoutExpired:
+            stopped = True
             end(process)
             code = process.wait()
         except BaseException:  # the bench itself is being stopped: leave nothing behind
@@ -91,7 +97,8 @@ def run(
         ended.set()
         sampler.join()
         out.seek(0)
-        return Measured(seconds=seconds, peak=peak, code=code, output=out.read().decode("utf-8", "replace"))
+        told = out.read().decode("utf-8", "replace")
+        return Measured(seconds=seconds, peak=peak, code=code, output=told, stopped=stopped)
 
 
 @dataclass(slots=True)
@@ -104,6 +111,11 @@ class Series:
     invalid: str | None = None
     empty: list[float] = field(default_factory=list)  # seconds of runs on an empty table, one beside each run
     steps: list[dict[str, float]] = field(default_factory=list)  # of each run, as its report tells them
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a run was ended before it was done: its seconds are the least it takes."""
+        return any(run.stopped for run in self.runs)
 
     @property
     def seconds(self) -> float:

@@ -37,6 +37,10 @@ pipeline.run(dlt.resource(leads, name="Lead", primary_key="Id", write_dispositio
 """
 
 
+#: Seconds after which a peer is stopped.
+PATIENCE = 300.0
+
+
 def cache() -> Path:
     """Where the peers are installed: `SYNC_BENCH_CACHE`, else below the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sync-platform-bench"
@@ -85,7 +89,7 @@ def _sling(source: str, target: str, work: Path, *more: str) -> Measured:
             SRC=_sling_url(source), DST=_sling_url(target), SLING_HOME_DIR=str(work),
             SLING_DISABLE_TELEMETRY="TRUE",
         ),
-        cwd=work,
+        cwd=work, timeout=PATIENCE,
     )  # fmt: skip
 
 
@@ -113,7 +117,7 @@ def _ingestr(source: str, target: str, work: Path, *more: str) -> Measured:
          "--dest-uri", target, "--dest-table", "public.customers", "--incremental-strategy", "merge",
          *more, "--primary-key", "id", "--yes", "--progress", "log"],
         env=_environment(DISABLE_TELEMETRY="true", INGESTR_DISABLE_TELEMETRY="true"),
-        cwd=work,
+        cwd=work, timeout=PATIENCE,
     )  # fmt: skip
 
 
@@ -128,6 +132,7 @@ def dlt(source: str, target: str, work: Path) -> Measured:
             RUNTIME__DLTHUB_TELEMETRY="false",
         ),
         cwd=work,
+        timeout=PATIENCE,
     )
 
 
@@ -138,6 +143,7 @@ def copy_pipe(source: str, target: str, work: Path) -> Measured:
         "| psql \"$DST\" -qc 'COPY customers FROM STDIN (FORMAT binary)'",
         env=_environment(SRC=source, DST=target),
         cwd=work,
+        timeout=PATIENCE,
     )
 
 
@@ -149,4 +155,5 @@ def dlt_csv(csv: Path, duckdb: Path, work: Path) -> Measured:
             CSV=str(csv), DUCKDB=str(duckdb), DLT_DIR=str(work / "dlt"), RUNTIME__DLTHUB_TELEMETRY="false"
         ),
         cwd=work,
+        timeout=PATIENCE,
     )

@@ -33,7 +33,8 @@ class Promise:
         """Whether it was kept; None when it cannot be told."""
         if ours.invalid or (self.peer is not None and (peer is None or peer.invalid)):
             return None
-        return self.kept(ours, peer or ours)
+        kept = self.kept(ours, peer or ours)
+        return kept or (None if peer is not None and peer.stopped else False)
 
 
 def _engine(series: Series) -> float:
@@ -82,6 +83,7 @@ def markdown(
         engine = "" if series.engine is None else f"{series.engine:.2f}"
         runs = ", ".join(f"{run.seconds:.2f}" for run in series.runs)
         seconds = f"INVALID: {_one_line(series.invalid)}" if series.invalid else f"{series.seconds:.2f}"
+        seconds = f"stopped after {seconds}" if series.stopped else seconds
         lines.append(
             f"| {series.work} | {series.tool.replace('|', chr(92) + '|')} | {seconds} | {runs} | {engine} "
             f"| {series.peak / 2**20:.0f} MB | {ratio} |"
@@ -100,7 +102,8 @@ def markdown(
         "*Engine seconds*: median wall clock of the whole process minus the median of runs on an empty table. *Times "
         "ours*: above "
         "1, the tool took longer than we did. Memory is the highest sum of resident memory over the process tree. A "
-        "row is INVALID when the target's checksum, the links or the outcomes do not match the source.",
+        "row is INVALID when the target's checksum, the links or the outcomes do not match the source. A peer that was "
+        "stopped takes longer than it says; what it would have done next is left out.",
         "",
     ]
     return "\n".join(lines)
