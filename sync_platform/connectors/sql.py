@@ -362,20 +362,6 @@ def zero_bytes(rows: pa.Table) -> dict[int, Refusal]:
     return found
 
 
-def packed(outcomes: pa.Table) -> bytes:
-    """Outcomes as bytes, to be kept beside a delivery's marker."""
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, outcomes.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
-        writer.write_table(outcomes)
-    return bytes(sink.getvalue())
-
-
-def unpacked(recorded: bytes) -> pa.Table:
-    """The reverse of `packed`."""
-    with pa.ipc.open_stream(pa.py_buffer(recorded)) as reader:
-        return reader.read_all()
-
-
 def refuse_unsayable(table: Table, op: Op, given: Sequence[str]) -> None:
     """Raises ConfigError when a required column is not given, or nothing marks an archived row."""
     if op is Op.CREATE:

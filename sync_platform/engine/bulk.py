@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 import pyarrow as pa
@@ -57,6 +57,10 @@ class _Sent:
     answers: list[tuple[pl.DataFrame, pa.Table]]
 
 
+#: The settled rows of a part, and its rows with their old and new values.
+_Told: TypeAlias = "tuple[pl.DataFrame, pl.DataFrame]"
+
+
 @dataclass
 class BulkDelivery:
     """Delivers the changes of one plan to a transactional target, part by part."""
@@ -82,9 +86,9 @@ class BulkDelivery:
     def deliver_parts(self, op: Op, parts: Iterable[tuple[int, pl.DataFrame]]) -> Iterator[pl.DataFrame]:
         """Delivers several parts (number, rows) of one op; yields the settled rows of each.
 
-        While the target takes a part, the next is read, the one before it is written to the lake and the one before
-        that is linked: two servers and the lake work at a time. A part's own order stays: first the target has it,
-        then the lake its outcomes, then links, letters and the outcomes of small parts commit together.
+        While the target takes a part, the next is read, and the one before it is written to the lake and linked: two
+        servers and the lake work at a time. A part's own order stays: first the target has it, then the lake its
+        outcomes, then links, letters and the outcomes of small parts commit together.
         """
         with (
             ThreadPoolExecutor(1, thread_name_prefix="settling") as settler,
@@ -108,8 +112,9 @@ class BulkDelivery:
         with claimed(self.session.database, self.spec.target, [EVERYTHING], self.session.run_id, sleep=self.sleep):
             try:
                 for self.part, rows in parts:
-                    recorded = recorder.submit(self._record, op, self.part, self._sent(op, rows))
-                    settling.append(settler.submit(self._settle, recorded))
+                    told = recorder.submit(self._told, op, self._sent(op, rows))
+                    kept = recorder.submit(self._kept, op, self.part, told)
+                    settling.append(settler.submit(self._settle, told, kept))
                     if len(settling) > UNSETTLED:
                         yield settling.popleft().result()
                     if self.clock() - begun > CLAIM_SECONDS:
@@ -131,7 +136,7 @@ class BulkDelivery:
         crash_point("after_intent")
         return _Sent(decided, pending, [(group, self._send(op, group)) for group in self._groups(op, pending)])
 
-    def _told(self, op: Op, sent: _Sent) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _told(self, op: Op, sent: _Sent) -> _Told:
         """The settled rows of a part that was written, and its rows with their old and new values."""
         answered = [self._answered(op, rows, answer) for rows, answer in sent.answers]
         settled = pl.concat([_as_settled(sent.decided, self.fields), *answered], how="vertical")
@@ -167,9 +172,11 @@ class BulkDelivery:
             if rows.height:
                 settled, sent = self._told(op, self._sent(op, rows))
                 frames, values = [*frames, settled], [*values, sent]
-            recorded, whole = Future[tuple[pl.DataFrame, bool]](), pl.concat(frames)
-            recorded.set_result((whole, self._kept(op, self.part, whole, pl.concat(values, how="diagonal_relaxed"))))
-            return self._settle(recorded)
+            told, kept = Future[_Told](), Future[None]()
+            told.set_result((pl.concat(frames), pl.concat(values, how="diagonal_relaxed")))
+            self._kept(op, self.part, told)
+            kept.set_result(None)
+            return self._settle(told, kept)
 
     def _superseded(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Rows of which an event delivered a newer version since the plan, and the others."""
@@ -295,28 +302,24 @@ class BulkDelivery:
                 self.sleep(pause if pause is not None else self.spec.errors.backoff_seconds * 2**attempt)
                 attempt += 1
 
-    def _record(self, op: Op, part: int, sent: _Sent) -> tuple[pl.DataFrame, bool]:
-        """The settled rows of a part that was written, and whether their outcomes are in the lake now."""
-        settled, values = self._told(op, sent)
-        return settled, self._kept(op, part, settled, values)
+    def _kept(self, op: Op, part: int, told: Future[_Told]) -> None:
+        """Writes a large part's outcomes to the lake."""
+        settled, rows = told.result()
+        if settled.height >= LAKE_OUTCOMES_FROM:
+            write_lake_outcomes(
+                self.session.lake, self.spec.name, settled, rows,
+                run_id=self.session.run_id, plan_id=self.plan.plan_id, part=f"{part}:{op}",
+            )  # fmt: skip
 
-    def _kept(self, op: Op, part: int, settled: pl.DataFrame, rows: pl.DataFrame) -> bool:
-        """Writes a large part's outcomes to the lake; whether they are there."""
-        if settled.height < LAKE_OUTCOMES_FROM:
-            return False
-        write_lake_outcomes(
-            self.session.lake, self.spec.name, settled, rows,
-            run_id=self.session.run_id, plan_id=self.plan.plan_id, part=f"{part}:{op}",
-        )  # fmt: skip
-        return True
-
-    def _settle(self, recorded: Future[tuple[pl.DataFrame, bool]]) -> pl.DataFrame:
-        settled, bulk = recorded.result()
+    def _settle(self, told: Future[_Told], kept: Future[None]) -> pl.DataFrame:
+        """Links and what else the ledger says of a part; commits when the lake has its outcomes."""
+        settled, _ = told.result()
         with self.session.database.connection() as connection:
             settle(
                 connection, self.spec, settled, run_id=self.session.run_id, plan_id=self.plan.plan_id,
-                record_outcomes=not bulk,
+                record_outcomes=settled.height < LAKE_OUTCOMES_FROM,
             )  # fmt: skip
+            kept.result()
         crash_point("outcome_written")
         return settled
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
 
 import polars as pl
 import pyarrow as pa
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
     from sync_platform.engine.spec import SyncSpec
     from sync_platform.session import Session
+
+_WRITERS: Final = 2  # parts that are hashed and written at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -234,18 +238,21 @@ def _write_desired(
     refuse_wrong(session, spec, mapping, schema)
     contract = session.project.load(spec.contract, field_name="contract") if spec.contract else None
     counts = {"desired": 0, "invalid": 0, "cells_filled": 0, "cells_total": 0}
-    writing: Future[None] | None = None
-    with ThreadPoolExecutor(1, thread_name_prefix="writing parts") as writer:
-        for number, frame in enumerate(changes.frames(PART_ROWS)):
+    frames = changes.frames(PART_ROWS)
+    with session.lake.on_all_cores():  # until the rows are sorted
+        first = next(frames, None)
+    writing: deque[Future[None]] = deque()
+    with ThreadPoolExecutor(_WRITERS, thread_name_prefix="writing parts") as writers:
+        for number, frame in enumerate(chain([] if first is None else [first], frames)):
             if asked:  # a record looked at only because it waits or its target moved is not news from the source
                 frame = frame.with_columns(
                     _changed=(pl.col("_seq") > since) | (pl.col("_changed") & ~pl.col("_key").is_in(asked))
                 )
             mapped = mapping.apply(frame, looked_up(con, spec, mapping, frame))
             checked = validate(mapped, contract, required=mapping.required)
-            if writing is not None:
-                writing.result()
-            writing = writer.submit(_write_part, files, number, checked.valid)
+            if len(writing) == _WRITERS:
+                writing.popleft().result()
+            writing.append(writers.submit(_write_part, files, number, checked.valid))
             if checked.invalid.height:
                 refused = mapped.join(checked.invalid.select("_key").unique(), on="_key", how="semi")
                 files.write("invalid", number, with_payload(refused, checked.invalid))
@@ -253,8 +260,8 @@ def _write_desired(
             counts["desired"] += mapped.height
             counts["cells_filled"] += checked.cells_filled
             counts["cells_total"] += checked.cells_total
-        if writing is not None:
-            writing.result()
+        while writing:
+            writing.popleft().result()
     return counts
 
 

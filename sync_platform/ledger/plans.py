@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -121,14 +122,19 @@ class PlanFiles:
     def digest(self) -> str:
         """A digest over the bytes of every part that a delivery acts on."""
         total = hashlib.sha256()
-        for path in [*self.paths("changes"), *self.paths("back"), *self.paths("merges")]:
-            with path.open("rb") as file:
-                total.update(hashlib.file_digest(file, "sha256").digest())
+        with ThreadPoolExecutor(2, thread_name_prefix="digesting") as workers:
+            for digest in workers.map(_digest, [p for kind in ("changes", "back", "merges") for p in self.paths(kind)]):
+                total.update(digest)
         return total.hexdigest()
 
     def remove(self) -> None:
         """Deletes the parts."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _digest(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _rows(path: Path) -> pl.LazyFrame:

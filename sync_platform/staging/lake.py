@@ -71,6 +71,19 @@ class Lake:
         """How many files of one chunk are worth writing at a time: two where DuckDB itself has one thread of two."""
         return 2 if self._threads == 1 and (os.cpu_count() or 1) > 1 else 1
 
+    @contextlib.contextmanager
+    def on_all_cores(self) -> Iterator[None]:
+        """Meanwhile DuckDB works with two threads on two cores: for a sort, say, while no other server has work."""
+        if self.writers == 1:
+            yield
+            return
+        with self.connect() as con:
+            con.execute(f"SET GLOBAL threads = {self.writers}")
+            try:
+                yield
+            finally:
+                con.execute(f"SET GLOBAL threads = {self._threads}")
+
     def connect(self) -> duckdb.DuckDBPyConnection:
         """A connection with the catalog `lake` attached for reading and writing.
 

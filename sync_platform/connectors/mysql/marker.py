@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from sync_platform.connectors.mysql.faults import DriverError, is_denied, words_of
 from sync_platform.connectors.mysql.session import Session, identifier, literal
-from sync_platform.connectors.sql import OUTCOMES, packed, unpacked
+from sync_platform.connectors.packing import packed, unpacked
+from sync_platform.connectors.sql import OUTCOMES
 from sync_platform.errors import AuthError
 
 NAME: Final = "_sync_delivered"

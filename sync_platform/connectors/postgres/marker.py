@@ -11,9 +11,10 @@ from typing import Final
 import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
+from sync_platform.connectors.packing import packed, unpacked
 from sync_platform.connectors.postgres.faults import details
 from sync_platform.connectors.postgres.session import Session, array_literal, identifier, literal
-from sync_platform.connectors.sql import OUTCOMES, packed, unpacked
+from sync_platform.connectors.sql import OUTCOMES
 from sync_platform.errors import AuthError
 
 NAME: Final = "_sync_delivered"
@@ -49,6 +50,8 @@ class Markers:
         if not self.exists(session):
             try:
                 session.raw(self.ddl)
+                # what is recorded is compressed already: trying again took as long as writing it
+                session.raw(f"ALTER TABLE {self._table} ALTER outcomes SET STORAGE EXTERNAL")
                 session.commit("making the marker table")
             except DriverError as error:
                 session.rollback()

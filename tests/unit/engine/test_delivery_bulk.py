@@ -197,3 +197,23 @@ def test_what_the_target_has_is_settled_also_when_the_part_after_it_broke_off(
     assert workshop.position() is None
     workshop.run()
     assert depot.emails() == ["l0@x", "l1@x"]
+
+
+def test_nothing_is_linked_whose_outcomes_the_lake_could_not_take(
+    workshop: Workshop, depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "LAKE_OUTCOMES_FROM", 1)
+    workshop.leads(2)
+    planned = workshop.planned()
+
+    def full(*_: object, **__: object) -> None:
+        raise AccessError("the disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(bulk, "write_lake_outcomes", full)
+        with pytest.raises(AccessError, match="disk is full"):
+            workshop.deliver(planned.plan_id)
+    assert workshop.links() == {}
+    workshop.run()
+    assert sorted(workshop.links()) == ["l0", "l1"]
+    assert depot.emails() == ["l0@x", "l1@x"]
