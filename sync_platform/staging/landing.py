@@ -209,6 +209,9 @@ def import_whole() -> None:
     import polars  # noqa: F401
 
     import sync_platform.staging.destination  # noqa: F401
+    from sync_platform.staging.settings import use_our_settings
+
+    use_our_settings()
 
 
 def quiet() -> None:

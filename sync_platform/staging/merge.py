@@ -93,7 +93,7 @@ def merge(
     target = retried(lambda: _prepare(con, connection, stream, types))
     seq = next_seq(lake)
     source = f"({_unsigned(con, landing)} WHERE {CHUNK} = {chunk})"
-    transact(con, _upsert(target.name, source, types, seq), f"DELETE FROM {landing}")
+    transact(con, _upsert(target.name, source, types, seq, deletions=dead > 0), f"DELETE FROM {landing}")
     return Merged(changed=live, deleted=dead)
 
 
@@ -148,7 +148,9 @@ def merge_file(
 ) -> None:
     """Merges a file of the sieve's that did not land; `seq` was taken under the lock that still lasts."""
     target = retried(lambda: _prepare(con, connection, stream, types))
-    transact(con, _upsert(target.name, f"read_parquet({literal(str(file))})", types, seq))
+    source = f"read_parquet({literal(str(file))})"
+    dead = con.execute(f"SELECT 1 FROM {source} WHERE {DELETED} LIMIT 1").fetchone()
+    transact(con, _upsert(target.name, source, types, seq, deletions=dead is not None))
 
 
 def transact(con: duckdb.DuckDBPyConnection, *statements: str) -> None:
@@ -212,7 +214,7 @@ def _prepare(con: duckdb.DuckDBPyConnection, connection: str, stream: str, types
 
 def _shared_keys(con: duckdb.DuckDBPyConnection, table: str, source: str) -> bool:
     """Whether a landed key is staged already."""
-    found = con.execute(f"SELECT 1 FROM {source} s SEMI JOIN {table} t ON t.{KEY} = s.{KEY} LIMIT 1").fetchone()
+    found = con.execute(f"SELECT 1 FROM {table} t SEMI JOIN {source} s ON t.{KEY} = s.{KEY} LIMIT 1").fetchone()
     return found is not None
 
 
@@ -225,10 +227,14 @@ def _unsigned(con: duckdb.DuckDBPyConnection, landing: str) -> str:
     return f"SELECT * EXCLUDE ({landed}), {number} FROM {landing}"
 
 
-def _upsert(table: str, source: str, types: Mapping[str, pa.DataType], seq: int) -> str:
+def _upsert(table: str, source: str, types: Mapping[str, pa.DataType], seq: int, *, deletions: bool) -> str:
+    """`deletions`: some rows say only that a record is gone, and keep its values; else those need not be read."""
     vendor = list(map(quoted, types))
     names = [*vendor, KEY, HASH, DELETED, CURSOR, READ_AT]
-    kept = [f"{name} = CASE WHEN s.{DELETED} THEN t.{name} ELSE s.{name} END" for name in vendor]
+    kept = [
+        f"{name} = CASE WHEN s.{DELETED} THEN t.{name} ELSE s.{name} END" if deletions else f"{name} = s.{name}"
+        for name in vendor
+    ]
     return f"""
         MERGE INTO {table} t USING {source} s ON t.{KEY} = s.{KEY}
         WHEN MATCHED AND (t.{HASH} <> s.{HASH} OR t.{DELETED} <> s.{DELETED}) AND {NOT_OLDER} THEN UPDATE SET
