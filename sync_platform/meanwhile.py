@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -11,15 +10,14 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-def importing(*modules: str) -> threading.Thread:
-    """Imports the modules in a thread and returns it. What fails to import fails again where it is needed."""
+def meanwhile(work: Callable[[], object]) -> threading.Thread:
+    """Does something in a thread, which it returns, so that it need not be done later; a failure is that of later."""
 
-    def load() -> None:
-        for module in modules:
-            with contextlib.suppress(Exception):
-                importlib.import_module(module)
+    def run() -> None:
+        with contextlib.suppress(Exception):
+            work()
 
-    thread = threading.Thread(target=load, name="importing")  # waited for at exit
+    thread = threading.Thread(target=run, name="meanwhile")  # waited for at exit
     thread.start()
     return thread
 

@@ -1,6 +1,7 @@
 """The Source component: objects of one connection, staged in the lake."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -11,7 +12,7 @@ from sync_platform.components.frequency import next_tick
 from sync_platform.components.installation import told
 from sync_platform.components.scaffolding import SourceScaffolder
 from sync_platform.engine.spec import Endpoint
-from sync_platform.meanwhile import Begun, importing
+from sync_platform.meanwhile import Begun, meanwhile
 from sync_platform.run_tags import FULL, SYNC
 from sync_platform.session import Session
 
@@ -161,7 +162,7 @@ def _materialize(
     session: Session, endpoint: Endpoint, options: StreamOptions, tags: Mapping[str, str]
 ) -> dg.MaterializeResult[Any]:
     begun = session.begun.pop(str(endpoint), None)
-    importing("sync_platform.components.steps")  # what a sync needs next, while the source answers
+    meanwhile(partial(_get_ready, session, tags.get(SYNC)))
     load = load_stream(session, endpoint, options, tags) if begun is None else begun.result()
     return dg.MaterializeResult(
         metadata={
@@ -172,6 +173,15 @@ def _materialize(
             "load_id": load.load_id,
         }
     )
+
+
+def _get_ready(session: Session, sync: str | None) -> None:
+    """What a sync needs next, done while the source answers."""
+    import sync_platform.components.steps  # noqa: F401
+    from sync_platform.engine.warming import warm
+
+    if sync is not None and sync in session.project.syncs:
+        warm(session.project, session.project.syncs[sync].spec)
 
 
 def _full_read_is_due(session: Session, endpoint: Endpoint, options: StreamOptions) -> bool:
