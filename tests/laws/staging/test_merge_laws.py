@@ -134,6 +134,14 @@ def test_a_tombstone_flips_only_the_flag_and_a_record_that_comes_back_lives(lake
     assert leads("_deleted") == {"a": False, "b": False}
 
 
+def test_a_record_that_is_gone_keeps_its_values_beside_records_that_changed(lake: Lake, leads: Leads) -> None:
+    load(lake, page([lead("a", 1, Name="Ann"), lead("b", 1, Name="Bob")], 1))
+    gone = lead("a", 2, Name=None) | {"_deleted": True}
+    load(lake, page([gone, lead("b", 2, Name="Bo") | {"_deleted": False}], 2, Name=pa.string()))
+    assert leads("_deleted") == {"a": True, "b": False}
+    assert leads("Name") == {"a": "Ann", "b": "Bo"}
+
+
 def test_a_tombstone_without_a_cursor_wins_over_the_page_before_it_and_not_over_the_one_after(
     lake: Lake, leads: Leads
 ) -> None:
