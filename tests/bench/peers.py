@@ -38,7 +38,7 @@ pipeline.run(dlt.resource(leads, name="Lead", primary_key="Id", write_dispositio
 
 
 #: Seconds after which a peer is stopped.
-PATIENCE = 300.0
+PATIENCE = 180.0
 
 
 def cache() -> Path:
