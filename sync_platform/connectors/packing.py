@@ -11,6 +11,8 @@ from typing import Any, Final
 import orjson
 import pyarrow as pa
 
+from sync_platform.connectors.sql import OUTCOMES
+
 _ALIKE: Final = b"alike"  # columns that are not written: [the value of every row], or the first column's name
 
 
@@ -26,14 +28,14 @@ def packed(outcomes: pa.Table) -> bytes:
 
 
 def unpacked(recorded: bytes) -> pa.Table:
-    """The reverse of `packed`, except for the columns' order."""
+    """The reverse of `packed`."""
     with pa.ipc.open_stream(pa.py_buffer(recorded)) as reader:
         table = reader.read_all()
     for name, told in orjson.loads((table.schema.metadata or {}).get(_ALIKE, b"{}")).items():
         same = isinstance(told, str)
         values = table[told] if same else pa.repeat(pa.scalar(told[0], pa.string()), table.num_rows)
         table = table.append_column(name, values)
-    return table.replace_schema_metadata(None)
+    return table.replace_schema_metadata(None).select(OUTCOMES.names)
 
 
 def _told(outcomes: pa.Table, first: str, name: str) -> Any:

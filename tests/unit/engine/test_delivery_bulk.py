@@ -12,6 +12,7 @@ from sync_platform.commands.plan_file import PlanDocument
 from sync_platform.engine import bulk, desired
 from sync_platform.engine.spec import Endpoint, ErrorHandling
 from sync_platform.errors import AccessError
+from sync_platform.staging.outcomes import lake_outcomes_of
 from sync_platform.state.database import Database
 from tests.unit.engine.depot import Depot
 from tests.unit.engine.shelf import Fault, Killed
@@ -217,3 +218,30 @@ def test_nothing_is_linked_whose_outcomes_the_lake_could_not_take(
     workshop.run()
     assert sorted(workshop.links()) == ["l0", "l1"]
     assert depot.emails() == ["l0@x", "l1@x"]
+
+
+def test_a_death_between_the_lakes_outcomes_and_the_links_doubles_neither(
+    workshop: Workshop, depot: Depot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bulk, "LAKE_OUTCOMES_FROM", 1)
+    workshop.leads(2)
+    session = workshop.session()
+    planned = workshop.plan(session)
+
+    def outcomes(key: str) -> list[tuple[str, str]]:
+        with workshop.lake.connect() as con:
+            return [(one["op"], one["status"]) for one in lake_outcomes_of(con, "leads", key)]
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as dying:
+        dying.setattr(bulk, "settle", killed)
+        with pytest.raises(Killed):
+            workshop.deliver(planned.plan_id, session=session)
+    assert outcomes("l0") == [("create", "applied")]  # the lake had them already
+    assert workshop.links() == {}
+    workshop.run()
+    assert outcomes("l0") == outcomes("l1") == [("create", "applied")]
+    assert sorted(workshop.links().values()) == sorted(depot.rows)
+    assert len(depot.parts) == 1

@@ -6,8 +6,9 @@ import pytest
 
 from sync_platform.engine.twoway.merges import _links, _move
 from sync_platform.ledger.bases import BasePatch, move_bases
-from sync_platform.ledger.links import owners_of
+from sync_platform.ledger.links import links_of, owners_of
 from sync_platform.ledger.settle import settle, settled_frame
+from sync_platform.realtime.settling import settle_usual
 from sync_platform.state.database import Database
 from tests.unit.engine.workshop import a_sync
 
@@ -15,12 +16,16 @@ PLAN = "0190b5a0-0000-7000-8000-000000000001"
 MANY = 20_000  # enough that PostgreSQL chooses an index where it has one
 
 
-def link(state: Database, *pairs: tuple[str, str]) -> None:
+def written(key: str, target: str) -> dict[str, str]:
+    """The outcome of an update."""
+    return {"op": "update", "status": "applied", "source_key": key, "target_id": target}
+
+
+def link(state: Database, *pairs: tuple[str, str], sync: str = "leads") -> None:
     """Links source keys to target ids."""
-    outcome = {"op": "update", "status": "applied"}
     with state.connection() as connection:
-        rows = settled_frame([outcome | {"source_key": key, "target_id": target} for key, target in pairs])
-        settle(connection, a_sync(), rows, run_id="r", plan_id=PLAN)
+        rows = settled_frame([written(*pair) for pair in pairs])
+        settle(connection, a_sync(name=sync), rows, run_id="r", plan_id=PLAN)
 
 
 def linked(state: Database) -> dict[str, str]:
@@ -39,6 +44,24 @@ def test_a_target_record_taken_over_is_nobody_elses(fresh_state: Database, befor
     link(fresh_state, (before, "7"), ("3", "3"))
     link(fresh_state, ("8", "7"))
     assert linked(fresh_state) == {"8": "7", "3": "3"}
+
+
+@pytest.mark.parametrize("before", ["7", "9"], ids=["one key", "two keys"])
+def test_a_target_record_that_an_event_took_over_is_nobody_elses(fresh_state: Database, before: str) -> None:
+    link(fresh_state, (before, "7"), ("3", "3"))
+    run = {"run_id": "r", "plan_id": PLAN, "worker": PLAN}
+    settle_usual(fresh_state, a_sync(), [written("8", "7")], **run, done={}, members={}, claims=[])
+    assert linked(fresh_state) == {"8": "7", "3": "3"}
+
+
+@pytest.mark.parametrize("before", ["7", "9"], ids=["one key", "two keys"])
+def test_another_syncs_identity_stands_in_only_while_nobody_here_has_its_target(
+    fresh_state: Database, before: str
+) -> None:
+    link(fresh_state, ("1", "7"), ("2", "t2"), sync="others")
+    link(fresh_state, (before, "7"))
+    found = links_of(fresh_state, a_sync(), ["1", "2", before])
+    assert sorted(found.select("_key", "_target_id").iter_rows()) == [("2", "t2"), (before, "7")]
 
 
 @pytest.mark.parametrize("before", ["7", "9"], ids=["one key", "two keys"])

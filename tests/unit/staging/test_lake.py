@@ -109,3 +109,24 @@ def test_pipelines_of_different_streams_have_different_names() -> None:
     assert len(set(names)) == len(names)
     assert pipeline_name("salesforce", "Lead") == "salesforce__Lead"
     assert all(len(name) <= 60 and "/" not in name and "." not in name for name in names)
+
+
+def test_both_cores_are_used_only_as_long_as_is_said(fresh_state: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    lake = Lake(fresh_state)
+
+    def threads() -> tuple[int, ...] | None:
+        with lake.connect() as con:
+            return con.execute("SELECT current_setting('threads')").fetchone()
+
+    assert threads() == (1,)
+
+    def fail() -> None:
+        with lake.on_all_cores():
+            assert threads() == (2,)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert threads() == (1,)
+    lake.close()
