@@ -19,6 +19,7 @@ from sync_platform.ledger.links import has_links, links_of, owners_of
 from sync_platform.ledger.match_decisions import plan_was_applied
 from sync_platform.ledger.plans import Plan, PlanFiles, load_plan, set_plan
 from sync_platform.matching.holding import with_decisions
+from sync_platform.meanwhile import Begun
 from sync_platform.model import KEY, Op, Stream
 from sync_platform.staging.tables import exists
 
@@ -256,11 +257,13 @@ def changes_of(
     if same.height:
         others = base.join(same.select("_key"), on="_key", how="anti")
         linked = links.join(same.select("_key"), on="_key", how="anti")
+    owning = Begun(lambda _: _owners(target, links["_target_id"]), "asking for owners")  # while the target is asked
     found = target.rows(others, linked)
     # what is looked for by the first of several match fields may find records that are linked and equal already
     found = found.join(same.select("_target_id"), on="_target_id", how="anti")
     current = pl.concat([found, same.select("_target_id", *target.fields)], how="diagonal_relaxed")
-    owners = owners_of(target.session.database, target.spec, current["_target_id"].to_list())
+    unasked = current.join(links, on="_target_id", how="anti")["_target_id"]
+    owners = pl.concat([owning.result(), _owners(target, unasked)])
     owners = owners.filter(~pl.col("_key").is_in(list(target.left)))
     candidates = current.join(owners.unique("_target_id"), on="_target_id", how="left")
     hashed = base.drop("_base")
@@ -274,6 +277,10 @@ def changes_of(
         )
     changes = with_decisions(target, changes, links)
     return changes.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base")).pipe(_with_links, links)
+
+
+def _owners(target: Target, ids: pl.Series) -> pl.DataFrame:
+    return owners_of(target.session.database, target.spec, ids.to_list())
 
 
 def _links(target: Target, keys: pl.Series) -> pl.DataFrame:

@@ -1,16 +1,13 @@
-"""Frames in and out of PostgreSQL by COPY, so that a bulk path never loops over rows."""
+"""Frames in and out of PostgreSQL, so that a bulk path never loops over rows."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
 import psycopg
 from psycopg import sql
-
-FEW = 1_000  # rows from which COPY pays
 
 
 def copy_out(
@@ -19,23 +16,16 @@ def copy_out(
     parameters: Mapping[str, Any],
     schema: Mapping[str, pl.DataType | type[pl.DataType]],
 ) -> pl.DataFrame:
-    """The rows of `query` (named parameters `%(x)s`) as a frame of `schema`; null and '' stay apart.
+    """The rows of `query` (named parameters `%(x)s`) as a frame of `schema`, a column at a time.
 
-    A query about few things (the longest list among its parameters is short) is answered without COPY.
+    Of some hundred thousand rows at most: each column is one array, which psycopg reads without Python.
     """
-    if max((len(value) for value in parameters.values() if isinstance(value, list)), default=FEW) < FEW:
-        return pl.DataFrame(connection.execute(query, parameters).fetchall(), schema=dict(schema), orient="row")
-    cursor = psycopg.ClientCursor(connection)
-    text = cursor.mogrify(query, parameters)
-    copy = sql.SQL("COPY ({}) TO STDOUT WITH (FORMAT csv, FORCE_QUOTE *)").format(sql.SQL(text))
-    buffer = io.BytesIO()
-    with connection.cursor() as plain, plain.copy(copy) as rows:
-        for block in rows:
-            buffer.write(block)
-    if not buffer.tell():
-        return pl.DataFrame(schema=schema)
-    buffer.seek(0)
-    return pl.read_csv(buffer, has_header=False, schema=dict(schema))
+    names = [f"c{place}" for place, _ in enumerate(schema)]
+    arrays = ", ".join(f"array_agg({name})" for name in names)
+    with connection.cursor(binary=True) as cursor:
+        told = cursor.execute(f"SELECT {arrays} FROM ({query}) AS q({', '.join(names)})", parameters).fetchone()
+    columns = zip(schema.items(), told or [], strict=True)
+    return pl.DataFrame([pl.Series(name, values or [], dtype=kind) for (name, kind), values in columns])
 
 
 def copy_in(connection: psycopg.Connection[Any], table: str, frame: pl.DataFrame) -> None:

@@ -90,14 +90,12 @@ def _speaking(connection: psycopg.Connection[Any], spec: SyncSpec) -> tuple[str 
 
 def owners_of(database: Database, spec: SyncSpec, target_ids: Sequence[str]) -> pl.DataFrame:
     """The source keys linked by this sync to these target ids: `_target_id`, `_key`."""
+    schema = {"_target_id": pl.String, "_key": pl.String}
+    if not target_ids:
+        return pl.DataFrame(schema=schema)
     query = "SELECT target_id, source_key FROM sync.links_by_target WHERE sync = %(sync)s AND target_id = ANY(%(ids)s)"
     with database.reading() as connection:
-        return copy_out(
-            connection,
-            query,
-            {"sync": spec.name, "ids": list(target_ids)},
-            {"_target_id": pl.String, "_key": pl.String},
-        )
+        return copy_out(connection, query, {"sync": spec.name, "ids": list(target_ids)}, schema)
 
 
 def members_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.DataFrame:

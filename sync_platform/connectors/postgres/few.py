@@ -19,7 +19,7 @@ import psycopg
 
 from sync_platform.connectors.connector import Traffic
 from sync_platform.connectors.postgres.statements import update
-from sync_platform.connectors.sql import Table
+from sync_platform.connectors.postgres.table import PgTable
 from sync_platform.crash import crash_point
 from sync_platform.model import Status
 
@@ -47,7 +47,7 @@ class FewRows:
         weakref.finalize(self, _close_all, self._idle)
 
     def update(
-        self, table: Table, names: Sequence[str], rows: Sequence[tuple[str, Sequence[str | None]]]
+        self, table: PgTable, names: Sequence[str], rows: Sequence[tuple[str, Sequence[str | None]]]
     ) -> list[Done] | None:
         """Sets the named columns of rows (key, values as text), all or none; None: it did not work out."""
         columns = ["_n", "_target_id", *names]
@@ -100,7 +100,7 @@ class FewRows:
         return made
 
 
-def _done(table: Table, key: str, done: bool, there: bool) -> Done:
+def _done(table: PgTable, key: str, done: bool, there: bool) -> Done:
     if done:
         return Done(status=Status.APPLIED)
     if there:

@@ -151,20 +151,22 @@ def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str])
     with server.session() as session:
         for start in range(0, len(parts), _LOOKUP):
             some = parts[start : start + _LOOKUP]
-            arrays = ", ".join(
-                f"{array_literal([part[i] for part in some])}::text[]" for i, _ in enumerate(table.key)
-            )  # fmt: skip
-            names = [f"k{i}" for i, _ in enumerate(table.key)]
-            join = " AND ".join(
-                f"t.{identifier(n)} = w.{k}::{table.columns[n].cast}" for n, k in zip(table.key, names, strict=True)
-            )
-            sql = (
-                f"SELECT {selected(columns, 't')} FROM unnest({arrays}) AS w({', '.join(names)}) "
-                f"JOIN {source_of(table, alias='t')} ON {join}"
-            )
+            arrays = [f"{array_literal([part[i] for part in some])}::text[]" for i, _ in enumerate(table.key)]
+            sql = f"SELECT {selected(columns, 't')} FROM {_with_keys(table, arrays)}"
             found.append(conform(table, columns, session.rows(sql, f"getting rows of {table}")))
     rows = pa.concat_tables(found) if found else _empty(table, columns)
     return _marked(table, rows) if table.options.tombstone in rows.column_names else rows
+
+
+def _with_keys(table: Table, arrays: Sequence[str]) -> str:
+    """The table as `t`, with the rows alone whose key is among those of the arrays, one for each column of a key."""
+    casts = [table.columns[name].cast for name in table.key]
+    keys = [f"t.{identifier(name)}" for name in table.key]
+    if len(keys) == 1:  # looked up one by one in an index, where a join would read the whole table
+        return f"{source_of(table, alias='t')} WHERE {keys[0]} = ANY({arrays[0]}::{casts[0]}[])"
+    names = [f"k{i}" for i, _ in enumerate(keys)]
+    same = " AND ".join(f"{key} = w.{name}::{cast}" for key, name, cast in zip(keys, names, casts, strict=True))
+    return f"unnest({', '.join(arrays)}) AS w({', '.join(names)}) JOIN {source_of(table, alias='t')} ON {same}"
 
 
 def find(server: Server, table: Table, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sync_platform.connectors.postgres.session import identifier, literal
-from sync_platform.connectors.postgres.table import Unique
+from sync_platform.connectors.postgres.table import PgTable, Unique
 from sync_platform.connectors.sql import Column, Table
 from sync_platform.errors import ConfigError
 
@@ -113,20 +113,26 @@ def met(table: Table, unique: Unique, numbers: Sequence[int]) -> str:
     )
 
 
-def update(table: Table, given: Sequence[str], low: int, high: int, *, part: str = PART) -> str:
-    """Sets the given columns of rows that differ in one of them; `part`: where the rows come from."""
+def update(table: PgTable, given: Sequence[str], low: int, high: int, *, part: str = PART) -> str:
+    """Sets the given columns of rows that differ in one of them; `part`: where the rows come from.
+
+    Only a row that was not updated is looked at again, where an index finds it: OFFSET 0 keeps the condition inside.
+    """
     keys = [f"{expression} AS _k{i}" for i, expression in enumerate(target_key(table))]
     values = [f"{typed(table, table.columns[name])} AS {identifier(name)}" for name in given]
     here = " AND ".join(f"t.{identifier(name)} = s._k{i}" for i, name in enumerate(table.key))
     sets = ", ".join(f"{identifier(name)} = s.{identifier(name)}" for name in given)
     differs = " OR ".join(_differs(table.columns[name]) for name in given) or "false"
     place, exists = identifier(table.schema, table.name), f"t.{identifier(table.key[0])} IS NOT NULL"
+    again = f"LEFT JOIN {place} t ON {here}"
+    if table.found_by_key:
+        again = f"LEFT JOIN LATERAL (SELECT * FROM {place} t WHERE {here} AND u._n IS NULL OFFSET 0) t ON true"
     return (
         f"WITH s AS MATERIALIZED (SELECT p._n, {', '.join((*keys, *values))} FROM {part} p "
         f"WHERE p._n >= {low} AND p._n < {high}), "
         f"u AS (UPDATE {place} t SET {sets} FROM s WHERE {here} AND ({differs}) RETURNING s._n) "
         f"SELECT s._n, u._n IS NOT NULL AS _done, {exists} AND NOT ({differs}) AS _there "
-        f"FROM s LEFT JOIN u ON u._n = s._n LEFT JOIN {place} t ON {here}"
+        f"FROM s LEFT JOIN u ON u._n = s._n {again}"
     )
 
 

@@ -63,6 +63,11 @@ class PgTable(Table):
         """The unique constraint over exactly these columns, in any order, by which an INSERT can be arbitrated."""
         return next((one for one in self.over(match) if one.why_not is None), None)
 
+    @property
+    def found_by_key(self) -> bool:
+        """Whether an index finds each row by its key, so that looking up one after the other is the quickest way."""
+        return self.arbiter(self.key) is not None
+
     def over(self, match: Sequence[str]) -> list[Unique]:
         """Every unique constraint over exactly these columns."""
         return [one for one in self.uniques if set(one.columns) == set(match)]
