@@ -162,8 +162,9 @@ def _materialize(
     session: Session, endpoint: Endpoint, options: StreamOptions, tags: Mapping[str, str]
 ) -> dg.MaterializeResult[Any]:
     begun = session.begun.pop(str(endpoint), None)
-    meanwhile(partial(_get_ready, session, tags.get(SYNC)))
+    ready = meanwhile(partial(_get_ready, session, tags.get(SYNC)))
     load = load_stream(session, endpoint, options, tags) if begun is None else begun.result()
+    ready.join()  # what comes next would ask for the same things
     return dg.MaterializeResult(
         metadata={
             "rows_read": load.rows_read,
@@ -181,7 +182,7 @@ def _get_ready(session: Session, sync: str | None) -> None:
     from sync_platform.engine.warming import warm
 
     if sync is not None and sync in session.project.syncs:
-        warm(session.project, session.project.syncs[sync].spec)
+        warm(session, session.project.syncs[sync].spec)
 
 
 def _full_read_is_due(session: Session, endpoint: Endpoint, options: StreamOptions) -> bool:

@@ -22,12 +22,12 @@ from sync_platform.crash import crash_point
 from sync_platform.engine.lookups import with_target_id
 from sync_platform.model import DELETED, Page
 from sync_platform.staging import debts, ledger
-from sync_platform.staging.absence import Absence
 from sync_platform.staging.chunks import Chunk, Chunks, Limits
 from sync_platform.staging.landing import Landing, Reading, import_whole, pipeline_name, translated
 from sync_platform.staging.load import Load, lock_name
 from sync_platform.staging.merge import adopt, describe, merge_file, next_seq
 from sync_platform.staging.sieve import Sieve
+from sync_platform.staging.sifting import check_cursor
 from sync_platform.staging.source import Source, needs_full_read
 from sync_platform.state.locks import advisory_lock
 
@@ -116,16 +116,14 @@ class KeyedLoad(Load):
             staged=dict(describe(self.con, self._connection, stream.name).types),
             discover=lambda: source.connector.discover(stream.name),
         )
-        absence = Absence(self.con, self._lake, self._connection, stream, proven=False)
         for chunk in self._chunks:
             if chunk.rows.num_rows:
-                self._store(chunk, absence)
+                self._take(chunk)
             if chunk.error is not None:
                 raise chunk.error
 
-    def _store(self, chunk: Chunk, absence: Absence) -> None:
-        """Merges what a chunk changes."""
-        del absence  # a row that is gone was asked for, and has its tombstone
+    def _take(self, chunk: Chunk) -> None:
+        """Merges what a chunk changes; a row that is gone was asked for, and has its tombstone."""
         self._check_lock()
         stream, place = self._source.stream, (self._connection, self._source.stream.name)
         target = describe(self.con, *place)
@@ -134,7 +132,7 @@ class KeyedLoad(Load):
             with self._lake.db.connection() as own:
                 debts.owe(own, place[0], [place[1]], f"{', '.join(new)} is new, and older records were read without it")
         with self._file() as file, Sieve(self.con, chunk.rows, target, stream.key, self._source.cursor) as sieve:
-            self._check_cursor(sieve, chunk)
+            check_cursor(sieve, chunk, self._connection, self._source)
             seq = next_seq(self._lake)
             written, _ = sieve.write([file], 0, seq)
             if not written[file]:

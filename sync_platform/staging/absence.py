@@ -46,18 +46,19 @@ class Absence:
         self._stream = stream.name
         self._of = of
         # what is staged from now on is what this read returns: of a table that holds nothing yet nothing can be absent
-        self._active = proven and stream.deletes is Deletes.ABSENCE and not describe(con, connection, stream.name).empty
-        if self._active:
+        #: Whether the keys of every chunk are remembered.
+        self.active = proven and stream.deletes is Deletes.ABSENCE and not describe(con, connection, stream.name).empty
+        if self.active:
             con.execute(f"CREATE OR REPLACE TEMP TABLE {_SEEN.removeprefix('temp.')} (_key VARCHAR)")
 
     def remember(self, sieve: Sieve) -> None:
         """Notes the keys of a chunk."""
-        if self._active:
+        if self.active:
             sieve.remember_keys(_SEEN)
 
     def check(self, rows_read: int) -> None:
         """Raises BlockedError when a complete read returned nothing of a table that holds records."""
-        if not self._active or rows_read or not exists(self._con, self._connection, self._stream):
+        if not self.active or rows_read or not exists(self._con, self._connection, self._stream):
             return
         row = self._con.execute(
             f"SELECT count(*) FROM {table_name(self._connection, self._stream)} WHERE NOT {DELETED}"
@@ -72,7 +73,7 @@ class Absence:
 
     def apply(self, read_at: int) -> int:
         """Marks staged records whose key the read did not return; how many. `read_at` in microseconds."""
-        if not self._active or not exists(self._con, self._connection, self._stream):
+        if not self.active or not exists(self._con, self._connection, self._stream):
             return 0
         table = table_name(self._connection, self._stream)
         absent = f"NOT {DELETED} AND {KEY} NOT IN (SELECT _key FROM {_SEEN})"

@@ -22,11 +22,15 @@ _OURS: Final = (DELETED, READ_AT, ORDER, DIGEST)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """When a chunk is committed: whatever comes first. A page is never split."""
+    """When a chunk is committed: whatever comes first. A page is never split.
+
+    `ahead_from`: rows of a chunk that take long enough to land for the next one to be sifted meanwhile.
+    """
 
     rows: int = 500_000
     bytes: int = 128 * 1024 * 1024
     seconds: float = 60.0
+    ahead_from: int = 50_000
     clock: Callable[[], float] = time.monotonic
 
 

@@ -117,6 +117,13 @@ class LakeDestination(ducklake):
         )
         super().__init__(credentials=credentials, destination_name="lake", naming_convention=NamingConvention)
         self._client_class = type("BoundLakeClient", (LakeClient,), {"lake": lake})
+        self._resolved = self.configuration(DuckLakeClientConfiguration(credentials=credentials), accept_partial=True)
+
+    def capabilities(
+        self, config: DuckLakeClientConfiguration | None = None, naming: Any = None
+    ) -> DestinationCapabilitiesContext:
+        """As dlt's own, which resolves the same settings again each of the fifty times a load asks without any."""
+        return super().capabilities(config or self._resolved, naming)
 
     @property
     def client_class(self) -> type[Any]:

@@ -106,10 +106,9 @@ class Landing:
         """The number of the next package, which its rows carry."""
         return self.reading.chunk + 1
 
-    @property
-    def files(self) -> list[Path]:
-        """Where to write the rows of the next package, in as many Parquet files as pays; the caller deletes them."""
-        return [self._work / f"chunk-{self.next_chunk}-{n}.parquet" for n in range(self._lake.writers)]
+    def files(self, chunk: int) -> list[Path]:
+        """Where to write the rows of a package, in as many Parquet files as pays; the caller deletes them."""
+        return [self._work / f"chunk-{chunk}-{n}.parquet" for n in range(self._lake.writers)]
 
     def store(self, schema: pa.Schema | None, files: Mapping[Path, int], reading: Reading) -> None:
         """Lands these files with so many rows each, if any, and stores `reading` with them in one package.

@@ -1,6 +1,6 @@
 """A load: one stream read, landed, merged and its position moved, under the stream's lock.
 
-    pages -> chunks -> sieve (what changes?) -> landing (dlt: rows + position) -> merge
+    pages -> chunks -> sifting (what changes?) -> landing (dlt: rows + position) -> merge
 
 A killed load resumes from its last chunk. Between a chunk's landing and its merge nothing is lost:
 the position is stored with the landed rows, and the next load merges what landed before it reads.
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ import pyarrow as pa
 from sync_platform.connectors.ahead import Ahead
 from sync_platform.connectors.digests import TellsDigests
 from sync_platform.crash import crash_point
-from sync_platform.errors import BlockedError, ContractError, SyncError
+from sync_platform.errors import BlockedError, SyncError
 from sync_platform.model import Page, Position
 from sync_platform.staging import debts, ledger
 from sync_platform.staging.absence import Absence
@@ -31,15 +31,18 @@ from sync_platform.staging.facts import Facts
 from sync_platform.staging.lake import Lake
 from sync_platform.staging.landing import Landing, Reading, translated
 from sync_platform.staging.ledger import StagedLoad
-from sync_platform.staging.merge import adopt, describe, merge, next_seq
-from sync_platform.staging.sieve import Sieve, Target
+from sync_platform.staging.merge import adopt, describe, merge
+from sync_platform.staging.sifting import Sifted, Sifting
 from sync_platform.staging.source import Source, needs_full_read
 from sync_platform.staging.tables import create, exists, high_seq, table_name
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import duckdb
 
     from sync_platform.connectors.connector import Connector
+    from sync_platform.staging.sieve import Target
     from sync_platform.state.database import Connection
 
 __all__ = ["Progress", "StagedLoad", "lock_name", "next_read_is_full", "stage"]
@@ -168,6 +171,7 @@ class Load:
         self._limits = limits
         self._on_progress = on_progress
         self._go_on = go_on
+        self._stopping = threading.Event()
         self._ahead: Ahead[Page] | None = None
         self._comparing: Comparing | None = None
         self._reader: Generator[Page] | None = None
@@ -221,13 +225,16 @@ class Load:
             limits=self._limits,
         )
         complete = False
-        for chunk in self._chunks:
-            complete = chunk.complete and whole
-            if complete and not allow_empty:
-                absence.check(self._chunks.rows_read if part is None else part.rows)
-            self._store(chunk, absence)
-            if chunk.error is not None:
-                raise chunk.error
+        with contextlib.ExitStack() as stack:
+            sifted = stack.enter_context(contextlib.closing(self._sifting(absence).each(iter(self._chunks))))
+            stack.callback(self._stopping.set)  # before that: what is read ahead then ends with its next page
+            for one in sifted:
+                complete = one.chunk.complete and whole
+                if complete and not allow_empty:
+                    absence.check(self._chunks.rows_read if part is None else part.rows)
+                self._store(one)
+                if one.chunk.error is not None:
+                    raise one.chunk.error
         if complete:
             self._deleted += absence.apply(self._chunks.read_at)
         if not exists(self.con, self._connection, stream.name):
@@ -240,6 +247,12 @@ class Load:
             seq_to=high_seq(self.con, self._connection, stream.name),
             complete=complete,
         )
+
+    def _sifting(self, absence: Absence) -> Sifting:
+        return Sifting(
+            lake=self._lake, con=self.con, connection=self._connection, source=self._source, landing=self.landing,
+            absence=absence, facts=self._facts, backfill=self._backfill, ahead_from=self._limits.ahead_from,
+        )  # fmt: skip
 
     def _part(self) -> Part | None:
         """What to read of a full read that compares; None: everything."""
@@ -262,6 +275,8 @@ class Load:
 
     def _going_on(self, pages: Iterator[Page]) -> Generator[Page]:
         for page in pages:
+            if self._stopping.is_set():
+                return
             if self._go_on is not None:
                 self._go_on()
             yield page
@@ -287,26 +302,15 @@ class Load:
             return None  # nothing to move along: only a full read sees changes
         return Position(reading.position)
 
-    def _store(self, chunk: Chunk, absence: Absence) -> None:
+    def _store(self, sifted: Sifted) -> None:
         """Lands and merges a chunk; nothing at all when it neither changes a row nor moves the position."""
         self._check_lock()
-        stream = self._source.stream
-        target = describe(self.con, self._connection, stream.name)
-        reading = self._reading(chunk, target)
+        chunk, reading = sifted.chunk, self._reading(sifted.chunk, sifted.target)
         stored = self.landing.reading.chunk
-        files, written, schema, apart = self.landing.files, dict[Path, int](), None, False
-        if chunk.rows.num_rows:
-            with Sieve(self.con, chunk.rows, target, stream.key, self._source.cursor) as sieve:
-                self._check_cursor(sieve, chunk)
-                absence.remember(sieve)
-                told, schema = sieve.write(files, self.landing.next_chunk, next_seq(self._lake))
-                written, apart = {file: count for file, count in told.items() if count}, sieve.apart
-                if chunk.digests is not None and (self._backfill or self._facts.digests == chunk.digests):
-                    self._facts.note(self.con, chunk.digests, sieve.facts(list(written)))
-        if written:
+        if sifted.written:
             with self._lake.changing:
-                self.landing.store(schema, written, reading)
-                if not self._adopt(written, chunk.types, apart=apart):
+                self.landing.store(sifted.schema, sifted.written, reading)
+                if not self._adopt(sifted.written, chunk.types, apart=sifted.apart):
                     self._merge()
         elif reading.moved_from(self.landing.reading) and (chunk.last or self._due()):
             self.landing.store(None, {}, reading)
@@ -314,7 +318,7 @@ class Load:
             self._stored_at = self._limits.clock()
             self._committed += 1
             crash_point("staging_loaded")
-        for file in files:
+        for file in sifted.files:
             file.unlink(missing_ok=True)
         self._report()
 
@@ -375,19 +379,6 @@ class Load:
             done = merge(self._lake, self.con, self._connection, stream, landing=table, chunk=chunk, types=types)
             self._changed += done.changed
             self._deleted += done.deleted
-
-    def _check_cursor(self, sieve: Sieve, chunk: Chunk) -> None:
-        cursor = self._source.cursor
-        if cursor is None or cursor not in chunk.types or not pa.types.is_string(chunk.types[cursor]):
-            return
-        value = sieve.unreadable_cursor(cursor)
-        if value is not None:
-            raise ContractError(
-                f"{self._connection}/{self._source.stream.name}: the cursor {cursor} holds {value!r}, which is no time",
-                field=cursor,
-                value=value,
-                mend="the connector must give the cursor as a timestamp or a number",
-            )
 
     def _check_lock(self) -> None:
         """A lost lock means another load may be running: stop before writing."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,6 +43,10 @@ NOT_OLDER: Final = f"""CASE WHEN s.{CURSOR} IS NULL OR t.{CURSOR} IS NULL OR s.{
     THEN s.{READ_AT} >= t.{READ_AT} ELSE s.{CURSOR} > t.{CURSOR} END"""
 
 
+#: The lowest and the highest key of one column of numbers or texts.
+Ends: TypeAlias = "tuple[Any, Any]"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """The staged table as a chunk finds it. `types` are the canonical types of the vendor's columns."""
@@ -50,6 +54,7 @@ class Target:
     name: str  # the quoted table name
     types: Mapping[str, pa.DataType]  # as staged; empty when there is no table
     empty: bool  # no rows, so nothing to compare with
+    ends: Ends | None = None  # of its keys with those on their way to it; None: the table is asked for its own
 
 
 class Sieve:
@@ -68,8 +73,16 @@ class Sieve:
         self._rows, self._key = rows, key
         #: The column of a key that may rise from row to row, as a database reads it: then no two are the same.
         self._rising = key[0] if len(key) == 1 and pa.types.is_integer(self._types.get(key[0])) else None
+        own = self._own_ends(key)
+        staged = None if target.empty or own is None else self._staged_ends(key)
         #: No key of the chunk is staged: either nothing is, or all keys lie beyond those that are.
-        self.apart = target.empty or self._beyond(key)
+        self.apart = target.empty or (
+            own is not None and staged is not None and (staged[1] < own[0] or own[1] < staged[0])
+        )
+        #: The ends of what is staged with the chunk, where both are known.
+        self.ends = (
+            own if target.empty or own is None or staged is None else (min(own[0], staged[0]), max(own[1], staged[1]))
+        )
         con.register("chunk", rows)
         cursor_of = "NULL::BIGINT"
         if cursor is not None and cursor in self._types:
@@ -147,21 +160,22 @@ class Sieve:
         hashed = hash_sql(self._types, lambda name: f"c.{quoted(name)}")
         return f"SELECT {hashed}::UBIGINT AS h, c.{DIGEST} AS d FROM chunk c WHERE NOT c.{DELETED}"
 
-    def _beyond(self, key: Sequence[str]) -> bool:
-        """Whether the chunk's keys are all lower or all higher than the staged ones, as while a table is first read.
-
-        Looking at the ends of one column is far less than joining the chunk with what is staged.
-        """
+    def _own_ends(self, key: Sequence[str]) -> Ends | None:
+        """The ends of the chunk's keys, if they are of a kind and in the order of the staged ones."""
         kind = self._types.get(key[0]) if len(key) == 1 else None
-        if kind is None or kind != self._target.types.get(key[0]):
-            return False
-        if not pa.types.is_integer(kind) and not pa.types.is_string(kind):
-            return False
+        if kind is None or not self._rows.num_rows or not (pa.types.is_integer(kind) or pa.types.is_string(kind)):
+            return None
+        if not self._target.empty and kind != self._target.types.get(key[0]):
+            return None
         ends = pc.min_max(self._rows.column(key[0])).as_py()
-        staged = self._con.execute(
-            f"SELECT min({quoted(key[0])}), max({quoted(key[0])}) FROM {self._target.name}"
-        ).fetchone()
-        return staged is not None and (staged[1] < ends["min"] or ends["max"] < staged[0])
+        return ends["min"], ends["max"]
+
+    def _staged_ends(self, key: Sequence[str]) -> Ends | None:
+        """The ends of the staged keys: looking at them is far less than joining the chunk with what is staged."""
+        if self._target.ends is not None:
+            return self._target.ends
+        name = quoted(key[0])
+        return self._con.execute(f"SELECT min({name}), max({name}) FROM {self._target.name}").fetchone()
 
     def _repeats(self) -> bool:
         if self._rising is not None:

@@ -84,7 +84,7 @@ def land_without_merging(lake: Lake, records: list[dict[str, Any]], position: in
         rows = rows.append_column("_deleted", [[False] * len(rows)])
         rows = rows.append_column("_read_at", [[10**17] * len(rows)]).append_column("_ord", [list(range(len(rows)))])
         with Sieve(con, rows, describe(con, "crm", "Lead"), ["Id"], "Modified") as sieve:
-            written, schema = sieve.write(landing.files, landing.next_chunk, next_seq(lake))
+            written, schema = sieve.write(landing.files(landing.next_chunk), landing.next_chunk, next_seq(lake))
         landing.store(schema, written, Reading(position={"next": position}, finished=True, columns=list(records[0])))
 
 
