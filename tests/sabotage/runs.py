@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SECONDS = 180.0
+SECONDS = 400.0
 GRACE = 20.0
 RED = 1  # pytest: tests ran and some failed; 2 to 5 are collection errors, internal ones, usage, nothing found
+NOTHING = 5
 _PROBE = "import sync_platform, tests; print(sync_platform.__file__); print(tests.__file__)"
 
 
@@ -52,10 +53,18 @@ def probe(tree: Path) -> None:
     assert told == [str(tree / "sync_platform/__init__.py"), str(tree / "tests/__init__.py")], told
 
 
-def pytest(tree: Path, tests: Sequence[str], *, scratch: Path, seconds: float = SECONDS) -> Ran:
+def pytest(
+    tree: Path, tests: Sequence[str], *, scratch: Path, seconds: float = SECONDS, slow_only: bool = False
+) -> Ran:
     """Runs these tests in `tree`; after `seconds` they are interrupted, so that fixtures still stop their servers."""
     command = [sys.executable, "-m", "pytest", "-vv", "--tb=short", "-p", "no:cacheprovider", "--color=no"]
-    command += ["-o", "addopts=--strict-markers", f"--basetemp={scratch}", *tests]
+    command += [
+        "-o",
+        "addopts=--strict-markers",
+        f"--basetemp={scratch}",
+        *(["-m", "slow"] if slow_only else []),
+        *tests,
+    ]
     begun = time.monotonic()
     process = subprocess.Popen(
         command,
