@@ -202,7 +202,7 @@ class MemoryQuota:
 
 def spread(wait: float) -> float:
     """A small random addition to a wait, so that those who wait for one slot do not all ask at once."""
-    return random.uniform(0.0, min(0.05, 0.05 * wait + 0.001))
+    return random.uniform(0.0, min(0.05, 0.03 * wait + 0.001))
 
 
 def too_long(bucket: str, wait: float) -> RateLimitError:
