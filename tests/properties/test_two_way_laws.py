@@ -16,7 +16,7 @@ from tests.properties.tables_kept import TablesKept, two_databases
 from tests.properties.two_way_history import History, Kept
 
 FEW = settings(
-    max_examples=25, stateful_step_count=7, deadline=None, database=None, print_blob=False,
+    max_examples=15, stateful_step_count=7, deadline=None, database=None, print_blob=False,
     phases=[Phase.generate],  # a failing history is short, and a shorter one takes minutes to find
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
@@ -60,7 +60,7 @@ def test_two_crms_come_to_agree_and_no_edit_is_lost(crm: CrmKept) -> None:
 
 @pytest.mark.parametrize("kinds", KINDS[:2], ids="-".join)
 def test_two_databases_come_to_agree_and_no_edit_is_lost(databases: TablesKept) -> None:
-    _live(databases.anew, settings(FEW, max_examples=13))
+    _live(databases.anew, settings(FEW, max_examples=8))
 
 
 @pytest.mark.slow
