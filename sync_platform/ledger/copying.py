@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 
 
-def copy_out(
+def fetched(
     connection: psycopg.Connection[Any],
     query: str,
     parameters: Mapping[str, Any],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import psycopg
 
-from sync_platform.ledger.copying import copy_out
+from sync_platform.ledger.copying import fetched
 
 if TYPE_CHECKING:
     from sync_platform.engine.spec import SyncSpec
@@ -57,7 +57,7 @@ def links_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.Data
                     AND o.source_key <> k.key))"""
     with database.reading() as connection:
         sync, others = _speaking(connection, spec)
-        return copy_out(
+        return fetched(
             connection, query if others else own, {"keys": list(keys), "sync": sync, "others": others}, LINKS
         )
 
@@ -95,7 +95,7 @@ def owners_of(database: Database, spec: SyncSpec, target_ids: Sequence[str]) -> 
         return pl.DataFrame(schema=schema)
     query = "SELECT target_id, source_key FROM sync.links_by_target WHERE sync = %(sync)s AND target_id = ANY(%(ids)s)"
     with database.reading() as connection:
-        return copy_out(connection, query, {"sync": spec.name, "ids": list(target_ids)}, schema)
+        return fetched(connection, query, {"sync": spec.name, "ids": list(target_ids)}, schema)
 
 
 def members_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.DataFrame:
@@ -104,7 +104,7 @@ def members_of(database: Database, spec: SyncSpec, keys: Sequence[str]) -> pl.Da
         SELECT source_key, dedupe_key FROM sync.members
         WHERE sync = %(sync)s AND source_key = ANY(%(keys)s) AND dedupe_key IS NOT NULL"""
     with database.reading() as connection:
-        return copy_out(
+        return fetched(
             connection,
             query,
             {"sync": spec.name, "keys": list(keys)},

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import polars as pl
 import psycopg
 
-from sync_platform.ledger.copying import copy_in, copy_out
+from sync_platform.ledger.copying import copy_in, fetched
 from sync_platform.ledger.links import names_of
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def decisions_of(database: Database, spec: SyncSpec, keys: Sequence[str] | None 
         if keys is None:
             rows = connection.execute(query, asked).fetchall()
             return pl.DataFrame(rows, schema=DECISIONS, orient="row")
-        return copy_out(connection, query, asked, DECISIONS)
+        return fetched(connection, query, asked, DECISIONS)
 
 
 def record_decisions(connection: psycopg.Connection[Any], spec: SyncSpec, rows: pl.DataFrame, run_id: str) -> None:

@@ -74,15 +74,12 @@ class Sieve:
         #: The column of a key that may rise from row to row, as a database reads it: then no two are the same.
         self._rising = key[0] if len(key) == 1 and pa.types.is_integer(self._types.get(key[0])) else None
         own = self._own_ends(key)
-        staged = None if target.empty or own is None else self._staged_ends(key)
+        staged = self._staged_ends(key) if own is not None and not target.empty else None
+        beyond = own is not None and staged is not None and (staged[1] < own[0] or own[1] < staged[0])
         #: No key of the chunk is staged: either nothing is, or all keys lie beyond those that are.
-        self.apart = target.empty or (
-            own is not None and staged is not None and (staged[1] < own[0] or own[1] < staged[0])
-        )
+        self.apart = target.empty or beyond
         #: The ends of what is staged with the chunk, where both are known.
-        self.ends = (
-            own if target.empty or own is None or staged is None else (min(own[0], staged[0]), max(own[1], staged[1]))
-        )
+        self.ends = own if own is None or staged is None else (min(own[0], staged[0]), max(own[1], staged[1]))
         con.register("chunk", rows)
         cursor_of = "NULL::BIGINT"
         if cursor is not None and cursor in self._types:

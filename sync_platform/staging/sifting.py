@@ -48,7 +48,7 @@ class Sifted:
 
 @dataclass(frozen=True, kw_only=True)
 class Sifting:
-    """Sifts the chunks of one load. `note`: whether what is read tells new facts (see `Facts`)."""
+    """Sifts the chunks of one load. `backfill`: it reads from nothing, or the rest of that, so digests may be new."""
 
     lake: Lake
     con: duckdb.DuckDBPyConnection
@@ -66,15 +66,10 @@ class Sifting:
             chunk, sifted = next(chunks, None), None
             while chunk is not None:
                 sifted = sifted or self._sift(chunk)
-                if self._may_look_ahead(sifted):
-                    following = helper.submit(self._next_sifted, chunks, sifted)
-                    chunk = None
-                    yield sifted
-                    chunk, sifted = following.result()
-                else:
-                    chunk = None
-                    yield sifted
-                    chunk, sifted = next(chunks, None), None
+                ahead = helper.submit(self._next_sifted, chunks, sifted) if self._may_look_ahead(sifted) else None
+                chunk = None  # its rows need not wait in memory
+                yield sifted
+                chunk, sifted = ahead.result() if ahead is not None else (next(chunks, None), None)
 
     def _may_look_ahead(self, sifted: Sifted) -> bool:
         """Whether the next chunk may be apart from all that is staged then, and nothing but files comes of it."""
@@ -89,7 +84,8 @@ class Sifting:
         types = {**before.target.types, **before.chunk.types}
         target = replace(before.target, types=types, empty=False, ends=before.ends)
         with self.lake.connect() as con:
-            return chunk, self._written(con, chunk, target, before.number + 1, only_apart=True)
+            sifted = self._written(con, chunk, target, before.number + 1, only_apart=True)
+        return (chunk, None) if sifted is None else (sifted.chunk, sifted)
 
     def _sift(self, chunk: Chunk) -> Sifted:
         """Sifts a chunk against what is staged now."""

@@ -150,23 +150,26 @@ def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str])
     found = []
     with server.session() as session:
         for start in range(0, len(parts), _LOOKUP):
-            some = parts[start : start + _LOOKUP]
-            arrays = [f"{array_literal([part[i] for part in some])}::text[]" for i, _ in enumerate(table.key)]
-            sql = f"SELECT {selected(columns, 't')} FROM {_with_keys(table, arrays)}"
+            sql = f"SELECT {selected(columns, 't')} FROM {_with_keys(table, parts[start : start + _LOOKUP])}"
             found.append(conform(table, columns, session.rows(sql, f"getting rows of {table}")))
     rows = pa.concat_tables(found) if found else _empty(table, columns)
     return _marked(table, rows) if table.options.tombstone in rows.column_names else rows
 
 
-def _with_keys(table: Table, arrays: Sequence[str]) -> str:
-    """The table as `t`, with the rows alone whose key is among those of the arrays, one for each column of a key."""
-    casts = [table.columns[name].cast for name in table.key]
-    keys = [f"t.{identifier(name)}" for name in table.key]
-    if len(keys) == 1:  # looked up one by one in an index, where a join would read the whole table
-        return f"{source_of(table, alias='t')} WHERE {keys[0]} = ANY({arrays[0]}::{casts[0]}[])"
-    names = [f"k{i}" for i, _ in enumerate(keys)]
-    same = " AND ".join(f"{key} = w.{name}::{cast}" for key, name, cast in zip(keys, names, casts, strict=True))
-    return f"unnest({', '.join(arrays)}) AS w({', '.join(names)}) JOIN {source_of(table, alias='t')} ON {same}"
+def _with_keys(table: Table, keys: Sequence[tuple[str, ...]]) -> str:
+    """The table as `t`, with the rows of these keys alone."""
+    source, columns = source_of(table, alias="t"), [table.columns[name] for name in table.key]
+    if len(columns) == 1:  # looked up one by one in an index, where a join would read the whole table
+        return f"{source} WHERE t.{_among(columns[0], [key[0] for key in keys])}"
+    arrays = ", ".join(f"{array_literal([key[i] for key in keys])}::text[]" for i, _ in enumerate(columns))
+    names = ", ".join(f"k{i}" for i, _ in enumerate(columns))
+    same = " AND ".join(f"t.{identifier(one.name)} = w.k{i}::{one.cast}" for i, one in enumerate(columns))
+    return f"unnest({arrays}) AS w({names}) JOIN {source} ON {same}"
+
+
+def _among(column: Column, values: Sequence[str]) -> str:
+    """The condition that a column has one of these values."""
+    return f"{identifier(column.name)} = ANY({array_literal(values)}::{column.cast}[])"
 
 
 def find(server: Server, table: Table, field: str, values: Sequence[str], fields: Sequence[str]) -> pa.Table:
@@ -177,11 +180,8 @@ def find(server: Server, table: Table, field: str, values: Sequence[str], fields
     found = []
     with server.session() as session:
         for start in range(0, len(wanted), _LOOKUP):
-            some = array_literal(wanted[start : start + _LOOKUP])
-            sql = (
-                f"SELECT {selected(columns)} FROM {source_of(table)} "
-                f"WHERE {identifier(field)} = ANY({some}::{column.cast}[])"
-            )
+            among = _among(column, wanted[start : start + _LOOKUP])
+            sql = f"SELECT {selected(columns)} FROM {source_of(table)} WHERE {among}"
             found.append(conform(table, columns, session.rows(sql, f"looking up {field} in {table}")))
     return pa.concat_tables(found) if found else _empty(table, columns)
 

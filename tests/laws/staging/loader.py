@@ -20,14 +20,18 @@ from sync_platform.state.database import open_state
 from tests.laws.staging.scripted import Scripted, lead, page
 
 
-def generated(total: int, size: int, version: int = 0, stop: int | None = None) -> Scripted:
-    """A source of `total` records on pages of `size` that resumes at a position; read no further than `stop`."""
+def generated(total: int, size: int, version: int = 0, stop: int | None = None, width: int = 0) -> Scripted:
+    """A source of `total` records on pages of `size` that resumes at a position; read no further than `stop`.
+
+    The keys rise as texts do where they are as wide as the highest.
+    """
 
     def answers(since: Position | None) -> Iterator[Page]:
         first = int(since.value["next"]) if since else 0
         for start in range(first, stop or total, size):
             records = [
-                lead(str(n), n + 60 * version, Value=f"{version}:{n}") for n in range(start, min(total, start + size))
+                lead(f"{n:0{width}d}", n + 60 * version, Value=f"{version}:{n}")
+                for n in range(start, min(total, start + size))
             ]
             yield page(records, start + size, complete=since is None and start + size >= total)
 
@@ -40,7 +44,7 @@ def main(options: dict[str, Any]) -> None:
     def told(step: Progress) -> None:
         print(f"chunk {step.chunks} {step.rows_read}", flush=True)
 
-    source = generated(options["total"], options["size"], options.get("version", 0))
+    source = generated(options["total"], options["size"], options.get("version", 0), width=options.get("width", 0))
     done = stage(
         Lake(open_state()),
         source,
@@ -48,7 +52,7 @@ def main(options: dict[str, Any]) -> None:
         options.get("stream", "Lead"),
         full=options.get("full", False),
         on_progress=told,
-        limits=Limits(rows=options.get("chunk", 500_000)),
+        limits=Limits(rows=options.get("chunk", 500_000), ahead_from=options.get("ahead_from", 50_000)),
     )
     print(json.dumps(dataclasses.asdict(done), default=str), flush=True)
 

@@ -43,7 +43,7 @@ def whole(rows: Rows, total: int) -> None:
     """Asserts that every record is staged exactly once, as the source has it."""
     found = rows(f'SELECT {KEY} AS key, "Value" AS value FROM lake.crm."Lead"')
     assert len(found) == total
-    assert {row["key"]: row["value"].split(":")[1] for row in found} == {str(n): str(n) for n in range(total)}
+    assert {int(row["key"]): int(row["value"].split(":")[1]) for row in found} == {n: n for n in range(total)}
 
 
 def test_a_load_killed_after_a_chunk_resumes_behind_it(lake: Lake, rows: Rows) -> None:
@@ -61,10 +61,11 @@ def test_a_load_killed_after_a_chunk_resumes_behind_it(lake: Lake, rows: Rows) -
     assert states == [("failed",), ("finished",)]
 
 
-def test_a_load_killed_anywhere_loses_and_doubles_nothing(lake: Lake, rows: Rows) -> None:
+@pytest.mark.parametrize("ahead", [False, True], ids=["one by one", "the next one sifted ahead"])
+def test_a_load_killed_anywhere_loses_and_doubles_nothing(lake: Lake, rows: Rows, ahead: bool) -> None:
     dice = random.Random(20260101)
-    for _ in range(4):
-        loader = start(lake, total=600, size=10, chunk=20)
+    for _ in range(3):
+        loader = start(lake, total=600, size=10, chunk=20, **({"ahead_from": 1, "width": 3} if ahead else {}))
         assert loader.stdout is not None
         for _ in range(dice.randrange(1, 4)):
             loader.stdout.readline()
@@ -73,7 +74,7 @@ def test_a_load_killed_anywhere_loses_and_doubles_nothing(lake: Lake, rows: Rows
         loader.communicate(timeout=60)
         staged = rows('SELECT count(*) AS n, count(DISTINCT _key) AS keys FROM lake.crm."Lead"')[0]
         assert staged["n"] == staged["keys"] >= 10
-    stage(lake, generated(600, 10), "crm", "Lead")
+    stage(lake, generated(600, 10, width=3 if ahead else 0), "crm", "Lead")
     whole(rows, 600)
 
 

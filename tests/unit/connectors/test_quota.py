@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import threading
 from bisect import bisect_right
 
@@ -165,3 +166,18 @@ def test_another_priority_sees_the_same_budget() -> None:
     quota.learn("search", limit=5, per_seconds=1.0, remaining=None)
     quota.acquire("search")
     assert quota.at(Priority.REALTIME).acquire("search") > 0.0
+
+
+@pytest.mark.parametrize("priority", Priority)
+def test_a_caller_alone_uses_nearly_the_whole_limit_whatever_is_added_to_its_waits(priority: Priority) -> None:
+    for seed in range(50):
+        random.seed(seed)
+        clock = Clock()
+        quota = MemoryQuota(clock=clock, sleep=clock.sleep, priority=priority)
+        quota.learn("calls", limit=10, per_seconds=1.0, remaining=None)
+        begun, calls = clock.now, 0
+        while clock.now < begun + 20:
+            quota.acquire("calls")
+            clock.sleep(0.001)  # the call itself
+            calls += 1
+        assert calls >= 0.95 * 200
