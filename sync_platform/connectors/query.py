@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-import sqlglot
-from sqlglot import exp
-
 from sync_platform.errors import ConfigError
 from sync_platform.model import Position
 
@@ -21,12 +18,13 @@ if TYPE_CHECKING:
     from sync_platform.connectors.sql import Table, TableOptions
 
 _BEGINS: Final = ("SELECT", "WITH", "VALUES", "L_PAREN")
-_WRITES: Final = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Command, exp.Lock, exp.Create)
 _DIGEST: Final = "query"
 
 
 def refuse_unfit(stream: str, options: TableOptions, dialect: str) -> str:
     """The query of a stream, ready to stand in brackets; ConfigError for more or other than one query, or no key."""
+    import sqlglot  # most tables are read by their name: those need not wait for it
+
     query = (options.query or "").strip()
 
     def wrong(what: str, mend: str, field: str = "query") -> ConfigError:
@@ -62,8 +60,12 @@ def _balanced(words: Sequence[str]) -> bool:
 
 def _writes(query: str, dialect: str) -> bool:
     """Whether any part is more than a query (a WITH may hold an INSERT)."""
+    import sqlglot
+    from sqlglot import exp
+
+    writes = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Command, exp.Lock, exp.Create)
     try:
-        return sqlglot.parse_one(query, read=dialect).find(*_WRITES) is not None
+        return sqlglot.parse_one(query, read=dialect).find(*writes) is not None
     except sqlglot.errors.SqlglotError:
         return False  # the server knows more of its own dialect, and its transaction is read-only
 

@@ -11,9 +11,7 @@ from typing import Final
 import dagster as dg
 import pyarrow as pa
 import pyarrow.compute as pc
-import sqlglot
 from pydantic import Field as Setting
-from sqlglot import exp
 
 from sync_platform.connectors.key_text import column_texts, joined
 from sync_platform.errors import ConfigError, RecordError
@@ -183,6 +181,9 @@ def translate(predicate: str, table: Table, dialect: str) -> str:
     Column names are matched without regard to case. Raises ConfigError for what does not parse, for
     unknown columns and for anything that is not a plain predicate (a sub-select).
     """
+    import sqlglot  # a read without a filter need not wait for it
+    from sqlglot import exp
+
     try:
         tree = sqlglot.parse_one(predicate, read="duckdb")
     except sqlglot.errors.SqlglotError as error:

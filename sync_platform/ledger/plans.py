@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -133,6 +134,12 @@ class PlanFiles:
 
 
 def _digest(path: Path) -> bytes:
+    told = path.stat()
+    return _digest_of(path, (told.st_ino, told.st_size, told.st_mtime_ns, told.st_ctime_ns))
+
+
+@lru_cache(maxsize=4096)  # a run plans and delivers: what it digested and nobody touched since is not read again
+def _digest_of(path: Path, _as_it_is: tuple[int, ...]) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 

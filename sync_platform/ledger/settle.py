@@ -193,7 +193,7 @@ def settle(
             _fold(connection, rows, names, record_outcomes)
         return
     connection.execute(_TABLE)
-    copy_in(connection, "settling", rows.select(list(SETTLED)))
+    copy_in(connection, "settling", rows.select(list(SETTLED)), documents=("fields", "payload", "reasons"))
     connection.execute("ANALYZE settling")
     connection.execute("SET LOCAL enable_nestloop = off")
     _fold(connection, rows, names, record_outcomes)

@@ -8,8 +8,6 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
-
 from sync_platform.crash import crash_point
 from sync_platform.errors import AuthError, ConfigError
 from sync_platform.home import Home
@@ -30,6 +28,8 @@ class Keys:
     """The keys tokens are encrypted with: the first one encrypts, all of them decrypt."""
 
     def __init__(self, keys: list[str]) -> None:
+        from cryptography.fernet import Fernet, MultiFernet  # only those who have tokens wait for it
+
         self._keys = MultiFernet([Fernet(key) for key in keys])
 
     def __repr__(self) -> str:
@@ -41,6 +41,8 @@ class Keys:
 
         The file (one key a line, newest first, mode 0600) is made on first use.
         """
+        from cryptography.fernet import Fernet
+
         given = os.environ.get(_VARIABLE)
         text = given or home.kept(_FILE) or home.keep_first(_FILE, Fernet.generate_key().decode() + "\n")
         try:
@@ -60,6 +62,8 @@ class Keys:
 
     def unseal(self, secret: bytes, whose: str) -> str:
         """The text again; AuthError when none of the keys made it."""
+        from cryptography.fernet import InvalidToken
+
         try:
             return self._keys.decrypt(secret).decode()
         except InvalidToken:

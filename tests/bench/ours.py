@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +14,11 @@ from typing import Any
 
 from tests.bench.customers import COLUMNS
 from tests.bench.measure import Measured, run
+from tests.bench.peers import cache, uv
 from tests.bench.sides import Side
 from tests.project_files import lay_out
 
+_REPOSITORY = Path(__file__).parents[2]
 _RESOURCES = '''\
 """The two databases of the bench."""
 
@@ -71,6 +75,20 @@ gc.freeze()  # ... and end
 """
 
 
+@functools.cache
+def installed() -> Path:
+    """The `bin` folder of an environment that holds what users install, as each peer has one of its own.
+
+    The development environment has more: pandera, for one, imports hypothesis wherever it finds it.
+    """
+    home = cache() / "sync-platform"
+    subprocess.run(
+        [uv(), "sync", "--quiet", "--frozen", "--no-dev", "--compile-bytecode", "--python", sys.executable],
+        cwd=_REPOSITORY, env=os.environ | {"UV_PROJECT_ENVIRONMENT": str(home)}, check=True,
+    )  # fmt: skip
+    return home / "bin"
+
+
 @dataclass(frozen=True, slots=True)
 class Ours:
     """One installation: a project folder, a home, and the variables its connections take."""
@@ -83,17 +101,16 @@ class Ours:
         """The variables of every command of this installation."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("SYNC_") and k != "PYTHONDONTWRITEBYTECODE"}
         home = {"SYNC_HOME": str(self.folder / "home"), "SYNC_PROJECT": str(self.folder)}
-        return kept | home | {"PYTHONPATH": str(Path(__file__).parents[2])} | dict(self.variables)
+        return kept | home | {"PYTHONPATH": str(_REPOSITORY)} | dict(self.variables)
 
     def command(self, *arguments: str) -> Measured:
         """`sync-platform` with these arguments, as a process of its own."""
-        program = Path(sys.executable).parent / "sync-platform"
-        return run([program, *arguments], env=self.environment, cwd=self.folder)
+        return run([installed() / "sync-platform", *arguments], env=self.environment, cwd=self.folder)
 
     def sql(self, query: str) -> list[dict[str, Any]]:
         """What `sync-platform sql` answers."""
         measured = run(
-            [Path(sys.executable).parent / "sync-platform", "sql", query, "--json"],
+            [installed() / "sync-platform", "sql", query, "--json"],
             env=self.environment,
             cwd=self.folder,
         )
@@ -104,7 +121,7 @@ class Ours:
 
     def stage(self, connection: str, stream: str, fields: Sequence[str]) -> Measured:
         """These fields of one stream read into staging, nothing else."""
-        command = [sys.executable, "-c", _STAGE, connection, stream, json.dumps(list(fields))]
+        command = [installed() / "python", "-c", _STAGE, connection, stream, json.dumps(list(fields))]
         return run(command, env=self.environment, cwd=self.folder)
 
 

@@ -47,6 +47,13 @@ def cache() -> Path:
     return Path(os.environ.get("SYNC_BENCH_CACHE") or default)
 
 
+def uv() -> str:
+    """What makes the environments."""
+    found = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+    assert found is not None, "install uv (`make setup` does)"
+    return found
+
+
 def environment_of(tool: str) -> Path:
     """The `bin` folder of a tool's own environment, made on first use."""
     home = cache() / tool
@@ -54,12 +61,10 @@ def environment_of(tool: str) -> Path:
     stamp = home / "installed"
     if not stamp.exists() or stamp.read_text() != wanted:
         shutil.rmtree(home, ignore_errors=True)
-        uv = shutil.which("uv", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
-        assert uv is not None, "install uv (it is in the development environment)"
-        subprocess.run([uv, "venv", "-q", "--python", sys.executable, home], check=True)
+        subprocess.run([uv(), "venv", "-q", "--python", sys.executable, home], check=True)
         python = home / "bin" / "python"
         subprocess.run(
-            [uv, "pip", "install", "-q", "--compile-bytecode", "--python", python, *PACKAGES[tool]], check=True
+            [uv(), "pip", "install", "-q", "--compile-bytecode", "--python", python, *PACKAGES[tool]], check=True
         )
         stamp.write_text(wanted)
     return home / "bin"

@@ -22,6 +22,9 @@ from sync_platform.connectors.hiding import secrets_in
 from sync_platform.connectors.postgres.faults import connection_lost, refused_login, translated
 from sync_platform.errors import ConfigError, UnknownOutcome
 
+#: Rows of a COPY that are packed at a time.
+_BATCH: Final = 10_000
+
 #: A pooled connection unused for longer is asked for a sign of life first.
 _FRESH: Final = 1.0
 
@@ -118,10 +121,12 @@ class Session:
         """
         self._traffic.api_calls += 1
         self._traffic.bytes_sent += rows.nbytes
+        # the driver packs a batch, then sends it: of a whole part the server would see nothing for half of the time
+        batches = pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(_BATCH))
         if schema is None:
-            self.cursor.adbc_ingest(name, rows, mode="create", temporary=True)
+            self.cursor.adbc_ingest(name, batches, mode="create", temporary=True)
         else:
-            self.cursor.adbc_ingest(name, rows, mode="append", db_schema_name=schema)
+            self.cursor.adbc_ingest(name, batches, mode="append", db_schema_name=schema)
 
     def begin(self, *, read_only: bool) -> None:
         """Starts a new transaction: a read-only one sees one snapshot throughout.

@@ -194,6 +194,19 @@ def test_the_first_sync_without_create_holds_every_create(workshop: Workshop) ->
     assert workshop.links() == {"l0": made}
 
 
+def test_a_record_whose_match_another_one_owns_does_not_take_it_although_the_owner_is_not_planned(
+    workshop: Workshop,
+) -> None:
+    workshop.lead("a", "one@x", "A")
+    workshop.run()
+    workshop.lead("b", "one@x", "B")
+    assert workshop.ops(workshop.planned()) == {"b": "create"}
+    workshop.run()
+    assert workshop.links() == {"a": "t1"}
+    assert workshop.shelf.rows["t1"]["name"] == "A"
+    assert workshop.waiting() == [("b", "refused")]
+
+
 def test_a_record_that_was_handed_over_and_goes_its_own_way_becomes_its_own_target(workshop: Workshop) -> None:
     workshop.spec = a_sync(dedupe=Dedupe(by="lower(trim(Email))"))
     workshop.lead("a", "one@x", "First")
