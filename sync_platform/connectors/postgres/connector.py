@@ -17,12 +17,13 @@ from sync_platform.connectors import lock_holders
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.postgres import adding, digests, holders, notices, probing, queries, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
-from sync_platform.connectors.postgres.few import MOST
+from sync_platform.connectors.postgres.few import MOST, updated
 from sync_platform.connectors.postgres.marker import Markers
 from sync_platform.connectors.postgres.replication import Kept
 from sync_platform.connectors.postgres.session import Server, identifier, literal
 from sync_platform.connectors.postgres.settings import PostgresSettings
 from sync_platform.connectors.postgres.storing import text_of
+from sync_platform.connectors.postgres.straight import written
 from sync_platform.connectors.postgres.table import PgTable, PostgresOptions, uniqueness
 from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_keyless, refuse_whole_part
 from sync_platform.connectors.query import unfollowable_query
@@ -238,7 +239,8 @@ class Postgres(PostgresSettings):
             return None
         values = zip(*(texts[name].to_pylist() for name in names), strict=True)
         rows = list(zip(texts["_target_id"].to_pylist(), values, strict=True))
-        done = self._few.update(table, names, rows) if self.server() and self._few is not None else None
+        self._traffic.api_calls += 1
+        done = updated(self.plain(), table, names, rows)
         if done is None:
             return None
         return [
@@ -253,9 +255,15 @@ class Postgres(PostgresSettings):
         """
         names = [name for name in rows.column_names if name not in TECHNICAL]
         table = self._table_for(stream, names, lambda name: pc.unique(rows[name].cast(pa.string())).to_pylist())
+        markers = self._markers_of()
         with lock_holders.telling(partial(holders.longest, self.server(), table)), self.server().session() as session:
-            markers = self._markers_of()
             markers.prepare(session)
+            if op == Op.CREATE and table.plain_inserts:
+                self._traffic.api_calls += 1
+                self._traffic.bytes_sent += rows.nbytes
+                done = written(self.plain(), markers, table, rows, delivery, stream)
+                if done is not None:
+                    return done
             session.begin(read_only=False)
             recorded = markers.claim(session, delivery, stream)
             if recorded is not None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import psycopg
 from adbc_driver_manager import Error as DriverError
 
 from sync_platform.connectors.hiding import hide
@@ -108,6 +109,12 @@ def translated(error: DriverError, doing: str, secrets: list[str]) -> SyncError:
     if state.startswith("42") or state.startswith("0A"):
         return ConfigError(f"{doing}: {said}", mend="check the filter and the table's options")
     return AccessError(f"{doing}: {said} (SQLSTATE {state})", mend="see the server's log")
+
+
+def passing(error: psycopg.Error, doing: str) -> TransientError:
+    """The platform's error for one of psycopg's that is no fault of the statement."""
+    said = error.diag.message_primary or _first_line(str(error))
+    return TransientError(f"{doing}: {_PASSING[error.sqlstate or '']} ({said})", mend="the next run tries again")
 
 
 def refused_login(error: Exception, place: str, secrets: list[str]) -> SyncError:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from adbc_driver_manager import Error as DriverError
 
 from sync_platform.connectors.packing import packed, unpacked
+from sync_platform.connectors.postgres.connections import Connection
 from sync_platform.connectors.postgres.faults import details
 from sync_platform.connectors.postgres.session import Session, array_literal, identifier, literal
 from sync_platform.connectors.sql import OUTCOMES
@@ -90,6 +91,16 @@ class Markers:
         if recorded is None:
             return OUTCOMES.empty_table()
         return unpacked(recorded)
+
+    def claimed(self, connection: Connection, delivery: str, stream: str) -> bool:
+        """Marks a delivery in the transaction of psycopg's connection; False when it is already marked."""
+        sql = f"INSERT INTO {self._table} (delivery, object) VALUES (%s, %s) ON CONFLICT (delivery) DO NOTHING"
+        return connection.execute(sql.encode(), (delivery, stream)).rowcount == 1
+
+    def note(self, connection: Connection, delivery: str, outcomes: pa.Table) -> None:
+        """Keeps what became of each row beside a marker that was just claimed so."""
+        sql = f"UPDATE {self._table} SET outcomes = %b, row_count = %s WHERE delivery = %s"
+        connection.execute(sql.encode(), (packed(outcomes), outcomes.num_rows, delivery))
 
     def record(self, session: Session, delivery: str, outcomes: pa.Table) -> None:
         """Keeps what became of each row beside the marker."""

@@ -8,7 +8,7 @@ from pydantic import Field as Setting
 from pydantic import PrivateAttr
 
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.postgres.few import FewRows
+from sync_platform.connectors.postgres.connections import Connections
 from sync_platform.connectors.postgres.replica import Replica
 from sync_platform.connectors.postgres.session import Server, session_settings
 from sync_platform.connectors.postgres.table import PostgresOptions
@@ -49,7 +49,7 @@ class PostgresSettings(Connector):
 
     _server: Server | None = PrivateAttr(default=None)
     _standby: Replica | None = PrivateAttr(default=None)
-    _few: FewRows | None = PrivateAttr(default=None)
+    _plain: Connections | None = PrivateAttr(default=None)
     _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
 
     def server(self) -> Server:
@@ -58,8 +58,16 @@ class PostgresSettings(Connector):
             if self._server is None:
                 settings = session_settings(self.statement_timeout_seconds, self.lock_timeout_seconds)
                 self._server = Server(self.url, settings, self._traffic)
-                self._few = FewRows(self._server.conninfo, settings, self._traffic)
             return self._server
+
+    def plain(self) -> Connections:
+        """Connections to the same server for short statements and for COPY."""
+        server = self.server()
+        with self._lock:
+            if self._plain is None:
+                settings = session_settings(self.statement_timeout_seconds, self.lock_timeout_seconds)
+                self._plain = Connections(server.conninfo, server.place, settings)
+            return self._plain
 
     def _replica(self) -> Replica | None:
         """The replica to read from, where there is one."""
@@ -77,7 +85,7 @@ class PostgresSettings(Connector):
         """Closes the idle connections; the next call opens new ones."""
         if self._server is not None:
             self._server.close()
-        if self._few is not None:
-            self._few.close()
+        if self._plain is not None:
+            self._plain.close()
         if self._standby is not None:
             self._standby.server.close()

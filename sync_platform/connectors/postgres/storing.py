@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from sync_platform.connectors.postgres.session import array_literal
 from sync_platform.connectors.sql import Column, Table
 
 INTEGERS: Final = {"int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64()}
+_KEYS: Final = ("int2", "int4", "int8", "text", "varchar")  # their text is the same here and there
 #: Types whose binary form is the bytes of the text.
 _TEXTS: Final = ("text", "varchar", "bpchar", "citext", "json")
 _EXACT: Final = {
@@ -54,6 +55,24 @@ def exact(table: Table, column: Column, values: pa.ChunkedArray) -> pa.ChunkedAr
         return values.cast(wanted)
     except pa.ArrowInvalid:
         return None
+
+
+def exact_columns(table: Table, given: Sequence[str], rows: pa.Table) -> dict[str, pa.ChunkedArray] | None:
+    """New rows for a COPY into the table itself; None when types do not allow it, or keys that a COPY does not tell."""
+    if any(table.columns[name].type not in (_KEYS if name in given else INTEGERS) for name in table.key):
+        return None
+    columns: dict[str, pa.ChunkedArray] = {}
+    for name in given:
+        typed = exact(table, table.columns[name], rows[name])
+        if typed is None:
+            return None
+        columns[name] = typed
+    return columns
+
+
+def drawing(column: Column, count: int) -> str:
+    """The query that draws so many values of a column as its default does."""
+    return f"SELECT {column.default}::{column.cast} AS k FROM generate_series(1, {count})"
 
 
 def storable(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | pa.Array:

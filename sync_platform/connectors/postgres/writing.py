@@ -1,7 +1,7 @@
 """A part of a plan into a table: one transaction, an outcome for every row, bad rows standing alone.
 
-New rows go straight into the table by binary COPY where their types allow it (the fastest way there
-is). Everything else, and a COPY that was refused, goes through a temporary table and one statement per
+New rows go straight into the table by binary COPY where their types allow it (`straight` does that for whole parts
+of the usual types). Everything else, and a COPY that was refused, goes through a temporary table and one statement per
 range; a range that is refused is split in halves until each bad row stands alone.
 """
 
@@ -20,7 +20,7 @@ from sync_platform.connectors.postgres.faults import connection_lost, refusal_of
 from sync_platform.connectors.postgres.procedure import BATCH, answered
 from sync_platform.connectors.postgres.references import waiting_for, waiting_rows
 from sync_platform.connectors.postgres.session import Session, identifier
-from sync_platform.connectors.postgres.storing import INTEGERS, exact, storable
+from sync_platform.connectors.postgres.storing import drawing, exact_columns, storable
 from sync_platform.connectors.postgres.table import PgTable, Unique
 from sync_platform.connectors.sql import (
     PartOutcome,
@@ -37,7 +37,6 @@ from sync_platform.model import Op, Status
 
 TECHNICAL: Final = ("_key", "_target_id")
 NAMED: Final = 100  # rows of a part whose wrong column is looked for: each costs as many looks as it has columns
-_KEYS: Final = ("int2", "int4", "int8", "text", "varchar")  # their text is the same here and there
 
 
 def apply_part(session: Session, table: PgTable, op: Op, rows: pa.Table, match: Sequence[str] = ()) -> pa.Table:
@@ -116,23 +115,14 @@ def refuse_keyless(table: PgTable, given: Sequence[str]) -> None:
 
 def _copy_straight(session: Session, table: PgTable, given: Sequence[str], rows: pa.Table) -> pa.Array | None:
     """The new keys after a COPY into the table itself; None when types or the server do not allow it."""
-    arrays: dict[str, pa.Array | pa.ChunkedArray] = {}
-    for name in given:
-        typed = exact(table, table.columns[name], rows[name])
-        if typed is None:
-            return None
-        arrays[name] = typed
-    if any(table.columns[name].type not in _KEYS for name in table.key):
-        return None
-    drawn = [name for name in table.key if name not in given]
-    if any(table.columns[name].type not in INTEGERS for name in drawn):
+    arrays = exact_columns(table, given, rows)
+    if arrays is None:
         return None
     session.run("SAVEPOINT straight", f"writing {table}")
     try:
-        for name in drawn:
-            column = table.columns[name]
-            sql = f"SELECT {column.default}::{column.cast} AS k FROM generate_series(1, {rows.num_rows})"
-            arrays[name] = session.raw_rows(sql)["k"]
+        for name in table.key:
+            if name not in given:
+                arrays[name] = session.raw_rows(drawing(table.columns[name], rows.num_rows))["k"]
         session.copy_in(table.schema, table.name, pa.table(arrays))
     except DriverError as error:
         if connection_lost(error):

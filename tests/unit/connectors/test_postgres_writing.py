@@ -14,6 +14,7 @@ import pytest
 
 from sync_platform.connectors.connector import BulkTarget
 from sync_platform.connectors.postgres import Postgres
+from sync_platform.connectors.postgres.writing import apply_part
 from sync_platform.errors import ConfigError
 from sync_platform.model import Change, Op, Status
 
@@ -54,6 +55,36 @@ def test_created_rows_get_their_drawn_ids_and_exact_values(sql: psycopg.Connecti
         "a@x", 1, joined[0], Decimal("1.10"))  # fmt: skip
     assert sql.execute("SELECT email FROM people WHERE id = %s", [ids["k2"]]).fetchone() == ("b'\"\\ 😀",)
     assert sql.execute("INSERT INTO people (email) VALUES ('next') RETURNING id").fetchone() == (3,)
+
+
+@pytest.mark.parametrize("keyed", [True, False], ids=["its own key", "a drawn key"])
+def test_a_part_of_the_usual_types_takes_the_short_way_and_one_with_a_bad_row_the_long(
+    sql: psycopg.Connection, postgres: Postgres, monkeypatch: pytest.MonkeyPatch, keyed: bool
+) -> None:
+    sql.execute(PEOPLE)
+    long_ways: list[int] = []
+
+    def counted(session: Any, table: Any, op: Op, rows: pa.Table, match: Sequence[str]) -> pa.Table:
+        long_ways.append(rows.num_rows)
+        return apply_part(session, table, op, rows, match)
+
+    monkeypatch.setattr("sync_platform.connectors.postgres.connector.apply_part", counted)
+    at = dt.datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=dt.UTC)
+
+    def people(*ids: int) -> pa.Table:
+        own = {"id": pa.array(ids)} if keyed else {}
+        return part(
+            [f"k{n}" for n in ids], **own, email=[f"e{n}" for n in ids], age=pa.array([7, None][: len(ids)], pa.int8()),
+            joined=pa.array([at] * len(ids)), balance=pa.array([Decimal("-12345.60")] * len(ids)),
+        )  # fmt: skip
+
+    done = postgres.write_bulk("people", "create", people(1, 2), "d1")
+    assert (statuses(done), done["_target_id"].to_pylist()) == (["applied"] * 2, ["1", "2"])
+    assert long_ways == []
+    assert statuses(postgres.write_bulk("people", "create", people(2, 3), "d2")) == ["failed", "applied"]
+    assert long_ways == [2]
+    found = sql.execute("SELECT email, age, joined, balance::text FROM people ORDER BY email").fetchall()
+    assert found == [("e1", 7, at, "-12345.60"), ("e2", None, at, "-12345.60"), ("e3", None, at, "-12345.60")]
 
 
 def test_a_delivery_written_twice_is_written_once_and_answers_the_same(
