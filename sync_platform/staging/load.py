@@ -310,7 +310,9 @@ class Load:
         if sifted.written:
             with self._lake.changing:
                 self.landing.store(sifted.schema, sifted.written, reading)
-                if not self._adopt(sifted.written, chunk.types, apart=sifted.apart):
+                # what changed since the last read is hardly ever all new: looking for that costs more than it spares
+                likely_new = sifted.apart or self._backfill
+                if not (likely_new and self._adopt(sifted.written, chunk.types, apart=sifted.apart)):
                     self._merge()
         elif reading.moved_from(self.landing.reading) and (chunk.last or self._due()):
             self.landing.store(None, {}, reading)
