@@ -57,9 +57,14 @@ def tuples(fields: Sequence[Pieces], rows: int) -> memoryview:
 
 
 def numbers(kind: str, values: pa.Array) -> Pieces:
-    """A field of the type `kind` (`bool`, `int8`, `timestamptz`, …) of values in its Arrow type."""
+    """A field of the type `kind` (`bool`, `int8`, `timestamptz`, …) of values in its Arrow type.
+
+    Raises OverflowError for a time so long ago that it cannot be counted from 2000.
+    """
     form, plain, begin = _NUMBERS[kind]
     raw = values.cast(plain).fill_null(0).to_numpy(zero_copy_only=False)
+    if begin and raw.min(initial=0) < np.iinfo(raw.dtype).min + begin:
+        raise OverflowError(f"a {kind} lies too far back")
     return _with_length(raw - begin if begin else raw, np.dtype(form), values)
 
 
@@ -78,18 +83,21 @@ def texts(values: pa.Array, *, document: bool = False) -> Pieces:
     return [_bytes_of(lengths.astype(">i4")), *prefix, values.fill_null(b"") if values.null_count else values]
 
 
-def decimals(values: pa.Array) -> Pieces | None:
-    """A field of `numeric` of values of `decimal128`; None where one has more digits than fit into 64 bits."""
+def decimals(values: pa.Array) -> Pieces:
+    """A field of `numeric` of values of `decimal128`.
+
+    Raises OverflowError where a value has more digits than fit into 64 bits, or more than 16 decimals.
+    """
     scale = values.type.scale
     if not 0 <= scale <= _FINEST:
-        return None
+        raise OverflowError(f"{scale} decimals")
     words = np.frombuffer(values.buffers()[1], "<i8")[2 * values.offset : 2 * (values.offset + len(values))]
     low, high = words[::2], words[1::2]
     if values.null_count:  # what lies under a null may be anything
         there = values.is_valid().to_numpy(zero_copy_only=False)
         low, high = np.where(there, low, 0), np.where(there, high, 0)
     if (high != low >> 63).any():
-        return None
+        raise OverflowError("a number has more than 64 bits")
     whole, rest = np.divmod(np.abs(low).view(np.uint64), np.uint64(10**scale))
     behind = -(-scale // 4)
     before = -(-len(str(int(whole.max(initial=0)))) // 4)

@@ -28,6 +28,7 @@ class Markers:
     def __init__(self, schema: str) -> None:
         self._schema = schema
         self._table = identifier(schema, NAME)
+        self._escaped = self._table.replace("%", "%%")  # for psycopg, whose placeholders begin so
         self._ready = False
 
     @property
@@ -94,12 +95,12 @@ class Markers:
 
     def claimed(self, connection: Connection, delivery: str, stream: str) -> bool:
         """Marks a delivery in the transaction of psycopg's connection; False when it is already marked."""
-        sql = f"INSERT INTO {self._table} (delivery, object) VALUES (%s, %s) ON CONFLICT (delivery) DO NOTHING"
+        sql = f"INSERT INTO {self._escaped} (delivery, object) VALUES (%s, %s) ON CONFLICT (delivery) DO NOTHING"
         return connection.execute(sql.encode(), (delivery, stream)).rowcount == 1
 
     def note(self, connection: Connection, delivery: str, outcomes: pa.Table) -> None:
         """Keeps what became of each row beside a marker that was just claimed so."""
-        sql = f"UPDATE {self._table} SET outcomes = %b, row_count = %s WHERE delivery = %s"
+        sql = f"UPDATE {self._escaped} SET outcomes = %b, row_count = %s WHERE delivery = %s"
         connection.execute(sql.encode(), (packed(outcomes), outcomes.num_rows, delivery))
 
     def record(self, session: Session, delivery: str, outcomes: pa.Table) -> None:

@@ -29,10 +29,6 @@ from sync_platform.model import Op
 _ROWS: Final = 10_000  # packed at a time, while the server takes those before
 
 
-class _Unfit(Exception):
-    """The rows are left to the longer way."""
-
-
 def written(
     connections: Connections, markers: Markers, table: PgTable, rows: pa.Table, delivery: str, stream: str
 ) -> pa.Table | None:
@@ -43,7 +39,7 @@ def written(
     """
     given = [name for name in rows.column_names if name not in TECHNICAL]
     refuse_whole_part(table, Op.CREATE, given)
-    # a number without a declared scale keeps the decimals of its text, and these have those of their column
+    # a number of no declared scale keeps the decimals it is written with, and a decimal128 has the same for all rows
     unscaled = any(table.column(name).type == "numeric" and "," not in table.column(name).declared for name in given)
     columns = None if unscaled else exact_columns(table, given, rows)
     if columns is None or refusals_before_sending(table, Op.CREATE, rows):
@@ -51,7 +47,8 @@ def written(
     try:
         with connections.one() as connection:
             if not markers.claimed(connection, delivery, stream):
-                raise _Unfit
+                connection.rollback()
+                return None
             connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
             columns |= _drawn(connection, table, given, rows.num_rows)
             _copy(connection, table, columns)
@@ -62,7 +59,7 @@ def written(
             crash_point("answer_received")
     except (errors.LockNotAvailable, errors.QueryCanceled) as error:
         raise passing(error, f"{connections.place}: writing {table}") from None
-    except (psycopg.Error, _Unfit):
+    except (psycopg.Error, OverflowError):
         return None
     return outcomes
 
@@ -97,10 +94,7 @@ def _parts(rows: pa.Table) -> Iterator[pa.Table]:
 
 def _field(column: Column, values: pa.Array) -> copy_format.Pieces:
     if column.type == "numeric":
-        told = copy_format.decimals(values)
-        if told is None:
-            raise _Unfit
-        return told
+        return copy_format.decimals(values)
     if copy_format.is_number(column.type):
         return copy_format.numbers(column.type, values)
     return copy_format.texts(values)

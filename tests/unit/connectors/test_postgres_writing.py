@@ -87,6 +87,17 @@ def test_a_part_of_the_usual_types_takes_the_short_way_and_one_with_a_bad_row_th
     assert found == [("e1", 7, at, "-12345.60"), ("e2", None, at, "-12345.60"), ("e3", None, at, "-12345.60")]
 
 
+def test_numbers_that_the_short_way_cannot_tell_are_written_too(sql: psycopg.Connection, postgres: Postgres) -> None:
+    sql.execute('CREATE TABLE "50% of t" (id int PRIMARY KEY, wide numeric(30,2), plain numeric)')
+    wide = pa.array([Decimal(10**25), Decimal("-0.01")], pa.decimal128(30, 2))
+    plain = pa.array([Decimal("1.5"), Decimal(7)], pa.decimal128(12, 4))
+    for place, columns in enumerate([{"wide": wide}, {"plain": plain}]):
+        rows = part(["a", "b"], id=pa.array([2 * place, 2 * place + 1]), **columns)
+        assert statuses(postgres.write_bulk("50% of t", "create", rows, f"d{place}")) == ["applied", "applied"]
+    found = sql.execute('SELECT wide, plain FROM "50% of t" ORDER BY id').fetchall()
+    assert found == [(w, None) for w in wide.to_pylist()] + [(None, p) for p in plain.to_pylist()]
+
+
 def test_a_delivery_written_twice_is_written_once_and_answers_the_same(
     sql: psycopg.Connection, postgres: Postgres
 ) -> None:
