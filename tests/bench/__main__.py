@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -57,7 +58,7 @@ def main() -> int:
         found += csv_bench.bench(chosen.records, chosen.rounds)
     if "large" in chosen.benches:
         found += large_bench.bench(chosen.rows)
-    command = " ".join(["python -m tests.bench", *sys.argv[1:]])
+    command = f"python -m tests.bench {shlex.join(sys.argv[1:])}".strip()
     table = markdown(found, command, chosen.rows, chosen.records, load, ROUTES[routes[0]] if routes else None)
     print(table)
     if chosen.out is not None:
