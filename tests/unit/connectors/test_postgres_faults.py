@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,6 +159,28 @@ def test_new_rows_whose_answer_was_lost_are_there_once(
             assert connector.delivered("t", "d1")
         assert proxy.cuts == 1
     assert sql.execute("SELECT count(*) FROM t").fetchone() == (3,)
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [({"lock_timeout_seconds": 1.0}, "a lock was not granted"), ({"statement_timeout_seconds": 1.0}, "its timeout")],
+    ids=["lock", "statement"],
+)
+def test_new_rows_that_wait_too_long_are_told_so_after_one_wait_and_written_later(
+    sql: psycopg.Connection, database: str, connect: Connect, limit: dict[str, float], words: str
+) -> None:
+    sql.execute(TABLE)
+    connector = connect(**limit)
+    connector.write_bulk("t", "create", rows(1), "d0")
+    with psycopg.connect(database) as other:
+        other.execute("LOCK TABLE t IN EXCLUSIVE MODE")
+        began = time.monotonic()
+        with refused(TransientError, words):
+            connector.write_bulk("t", "create", rows(2), "d1")
+        assert 0.9 < time.monotonic() - began < 2.0  # not a second time by the longer way
+    assert not connector.delivered("t", "d1")
+    assert connector.write_bulk("t", "create", rows(2), "d1")["_status"].to_pylist() == ["applied"]
+    assert sql.execute("SELECT count(*) FROM t").fetchone() == (2,)
 
 
 @pytest.mark.parametrize("stored", [True, False], ids=["stored", "not-stored"])
