@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -16,9 +15,11 @@ from typing import Any
 
 import psycopg
 
+from tests.forked_commands import Answer, started
+from tests.forks import Fork
 from tests.private_postgres import PrivateServer
 from tests.project_files import lay_out
-from tests.world import Answer, World
+from tests.world import World
 
 SETTINGS = {"wal_level": "logical", "wal_sender_timeout": "10s"}
 SYNC = "orders_to_bills"
@@ -62,26 +63,22 @@ class Running:
 
     world: World
     logs: Path
-    _running: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _running: list[Fork] = field(default_factory=list)
 
     def rows(self, query: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Rows of the state."""
         with psycopg.connect(self.world.database_url) as state:
             return state.execute(query.encode(), parameters).fetchall()
 
-    def start(self, *command: str, **more: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, **more: str) -> Fork:
         """Starts a command of ours; its output goes to a file."""
         self.logs.mkdir(parents=True, exist_ok=True)
         with (self.logs / f"{command[0]}.log").open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sync_platform.cli", *command],
-                env=self.world.environment(**more), cwd=self.world.project, stdin=subprocess.DEVNULL,
-                stdout=out, stderr=out, start_new_session=True,
-            )  # fmt: skip
+            process = started(command, self.world.environment(**more), self.world.project, out, out)
         self._running.append(process)
         return process
 
-    def capture(self, *, follows: int = 1, **more: str) -> subprocess.Popen[bytes]:
+    def capture(self, *, follows: int = 1, **more: str) -> Fork:
         """Starts a capture process and waits until it follows so many connections, or ended."""
         log = self.logs / "capture.log"
 
@@ -112,13 +109,13 @@ class Running:
         """The ends of the logs."""
         return "\n".join(f"== {path.name}\n{path.read_text(errors='replace')[-4000:]}" for path in self.logs.glob("*"))
 
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
+    def kill(self, process: Fork) -> None:
         """kill -9."""
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
-    def stop(self, *processes: subprocess.Popen[bytes]) -> None:
+    def stop(self, *processes: Fork) -> None:
         """Ends processes (all by default) as an operator does."""
         ending = [one for one in (processes or self._running) if one.poll() is None]
         for process in ending:

@@ -6,12 +6,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from sync_platform.home import Home
 from sync_platform.state import server
 from sync_platform.state.database import Database, open_state
 
+MIGRATED = "migrated"  # an empty, migrated database on the session's server, to copy
 pytest_plugins = ["tests.honesty", "tests.installations", "tests.law_report"]
 
 
@@ -27,7 +29,10 @@ def home(tmp_path: Path) -> Iterator[Home]:
 def state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     """The state of a temporary home, on a server without fsync that all tests of the session share."""
     made = Home(tmp_path_factory.mktemp("state") / "home").create()
-    server.ensure_running(made, fsync=False)
+    url = server.ensure_running(made, fsync=False)
+    open_state(made).close()
+    with psycopg.connect(url.rsplit("/", 1)[0] + "/postgres", autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {MIGRATED} TEMPLATE {server.DATABASE}")
     database = open_state(made)
     yield database
     database.close()
@@ -51,22 +56,12 @@ def new_database(state: Database) -> Iterator[Callable[[str], str]]:
             admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-@pytest.fixture(scope="session")
-def migrated(state: Database, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of an empty, migrated database to copy."""
-    with state.session() as admin:
-        admin.execute("CREATE DATABASE migrated")
-    home = Home(tmp_path_factory.mktemp("migrated"))
-    open_state(home, url=state.url.rsplit("/", 1)[0] + "/migrated").close()
-    return "migrated"
-
-
 @pytest.fixture
-def fresh_state(state: Database, migrated: str, tmp_path: Path) -> Iterator[Database]:
+def fresh_state(state: Database, tmp_path: Path) -> Iterator[Database]:
     """An empty, migrated state of its own: a new database on the session's server, and a new home."""
     name = f"fresh_{uuid.uuid4().hex[:12]}"
     with state.session() as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {migrated}")
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {MIGRATED}")
         admin.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
     database = open_state(Home(tmp_path / "fresh"), url=state.url.rsplit("/", 1)[0] + f"/{name}")
     yield database

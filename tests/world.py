@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -12,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sync_platform.sandbox.server import SandboxProcess, env_lines
+from tests.forked_commands import Answer, ran
 
 ROOT = Path(__file__).resolve().parent.parent
 SYNC = "salesforce_leads_to_hubspot_contacts"
@@ -21,20 +20,6 @@ STAGES = {
     "Closed - Converted": "customer",
     "Closed - Not Converted": "other",
 }
-
-
-@dataclass
-class Answer:
-    """What a command printed and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """stdout as the one JSON document it must be."""
-        return json.loads(self.out)
 
 
 @dataclass
@@ -81,14 +66,7 @@ class World:
 
     def cli(self, *arguments: str, seconds: float = 240, **more: str) -> Answer:
         """Runs a command to its end."""
-        process = self.start(*arguments, **more)
-        try:
-            out, err = process.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            out, err = process.communicate()
-            raise AssertionError(f"{arguments} did not end in {seconds} s\n{out}\n{err}") from None
-        return Answer(process.returncode, out, err)
+        return ran(arguments, self.environment(**more), self.project, seconds=seconds)
 
     def run(self, sync: str = SYNC, *, seconds: float = 240, **more: str) -> Answer:
         """`run --json`."""

@@ -17,6 +17,8 @@ from typing import Any
 
 import psycopg
 
+from tests.forked_commands import started
+from tests.forks import Fork
 from tests.private_postgres import free_port
 from tests.world import World
 
@@ -32,20 +34,15 @@ class Crew:
     port: int = field(default_factory=free_port)
     database_url: str = ""
     killed: int = 0
-    _running: dict[str, list[subprocess.Popen[bytes]]] = field(default_factory=dict)
+    _running: dict[str, list[Fork]] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def start(self, *command: str, **more: str) -> subprocess.Popen[bytes]:
+    def start(self, *command: str, **more: str) -> Fork:
         """Starts a command of ours; its output goes to a file."""
-        import sys
-
         self.logs.mkdir(parents=True, exist_ok=True)
+        environment = self.world.environment(SALESFORCE_WEBHOOK_SECRET=SECRET, **more)
         with (self.logs / f"{command[0]}.log").open("ab") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "sync_platform.cli", *command],
-                env=self.world.environment(SALESFORCE_WEBHOOK_SECRET=SECRET, **more),
-                cwd=self.world.project, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
-            )  # fmt: skip
+            process = started(command, environment, self.world.project, out, out)
         with self._lock:
             self._running.setdefault(command[0], []).append(process)
         return process

@@ -15,9 +15,9 @@ import psycopg
 import pytest
 
 from tests.chaos.two_databases import SYNCS, Server, Side, TwoDatabases
+from tests.forked_commands import Answer
 from tests.private_mariadb import PrivateMariaDB
 from tests.private_postgres import PrivateServer
-from tests.world import Answer
 
 _SLOW = pytest.mark.slow
 #: Into PostgreSQL; what befalls a MariaDB is in `make test` already, in the tests of its connector.

@@ -13,8 +13,9 @@ from typing import Any
 import requests
 
 from sync_platform.sandbox.server import Control
+from tests.forked_commands import Answer
 from tests.living import working_in
-from tests.world import ROOT, SYNC, Answer
+from tests.world import ROOT, SYNC
 
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "sync_platform"}
 ASSETS = """{ assetNodes {

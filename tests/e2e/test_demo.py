@@ -7,8 +7,9 @@ from pathlib import Path
 from sync_platform.home import Home
 from sync_platform.sandbox.server import SandboxProcess
 from sync_platform.state import server
+from tests.forked_commands import Answer
 from tests.living import working_in
-from tests.world import Answer, World
+from tests.world import World
 
 
 def demo(sandbox: SandboxProcess, home: Path, **numbers: int) -> Answer:

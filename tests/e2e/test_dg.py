@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sync_platform.commands.scaffold import write_project
-from tests.world import ROOT, SYNC, Answer
+from tests.forked_commands import Answer
+from tests.world import ROOT, SYNC
 
 DG = Path(sys.executable).parent / "dg"
 

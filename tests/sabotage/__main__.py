@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.sabotage.patches import ROOT, PatchError, Sabotage, all_patches, apply, copy_tree
-from tests.sabotage.runs import NOTHING, RED, Ran, probe, pytest
+from tests.sabotage.runs import NOTHING, RED, Ran, compile_all, pytest_in
 
 AT_ONCE = 2
 GREEN_SECONDS = 1_800.0
@@ -40,8 +40,12 @@ def green(base: Path, patches: Sequence[Sabotage], scratch: Path, *, slow_only: 
     parts = [tests[at::AT_ONCE] for at in range(min(AT_ONCE, len(tests)))]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         runs = pool.map(
-            lambda item: pytest(
-                base, item[1], scratch=scratch / f"green{item[0]}", seconds=GREEN_SECONDS, slow_only=slow_only
+            lambda item: pytest_in(
+                base,
+                item[1],
+                scratch=scratch / f"green{item[0]}",
+                seconds=GREEN_SECONDS,
+                options=["-m", "slow"] if slow_only else [],
             ),
             enumerate(parts),
         )
@@ -62,9 +66,9 @@ def tried(base: Path, sabotage: Sabotage, work: Path) -> Verdict:
     try:
         copy_tree(base, tree)
         apply(sabotage, tree)
-        ran = pytest(tree, [sabotage.red], scratch=work / sabotage.name / "scratch")
+        ran = pytest_in(tree, [sabotage.red], scratch=work / sabotage.name / "scratch", options=["-x"])
         if judged(ran, sabotage.red).startswith("broken"):  # not set up: a server that did not start, say
-            ran = pytest(tree, [sabotage.red], scratch=work / sabotage.name / "again")
+            ran = pytest_in(tree, [sabotage.red], scratch=work / sabotage.name / "again", options=["-x"])
         return Verdict(sabotage=sabotage, word=judged(ran, sabotage.red), seconds=ran.seconds, said=ran.last_words)
     except PatchError as error:
         return Verdict(sabotage=sabotage, word="does not apply", said=str(error))
@@ -109,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
         base = work / "base"
         base.mkdir()
         copy_tree(ROOT, base)
-        probe(base)
+        compile_all(base)
         wrong = green(base, patches, work, slow_only=options.slow_only)
         if wrong:
             print(*(f"not green without a patch: {test}" for test in wrong), *set(wrong.values()), sep="\n")

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.forks import Fork
+
 SECONDS = 400.0
 GRACE = 20.0
 RED = 1  # pytest: tests ran and some failed; 2 to 5 are collection errors, internal ones, usage, nothing found
 NOTHING = 5
-_PROBE = "import sync_platform, tests; print(sync_platform.__file__); print(tests.__file__)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,51 +48,52 @@ def environment(tree: Path) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(tree)}
 
 
-def probe(tree: Path) -> None:
-    """Raises AssertionError unless a process in `tree` imports the tree's own code."""
-    told = subprocess.run(
-        [sys.executable, "-c", _PROBE], cwd=tree, env=environment(tree), capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert told == [str(tree / "sync_platform/__init__.py"), str(tree / "tests/__init__.py")], told
+def compile_all(tree: Path) -> None:
+    """Compiles the product once, rather than in each of hundreds of processes."""
+    subprocess.run([sys.executable, "-m", "compileall", "-q", str(tree / "sync_platform")], check=True)
 
 
-def pytest(
-    tree: Path, tests: Sequence[str], *, scratch: Path, seconds: float = SECONDS, slow_only: bool = False
+def pytest_in(
+    tree: Path, tests: Sequence[str], *, scratch: Path, seconds: float = SECONDS, options: Sequence[str] = ()
 ) -> Ran:
     """Runs these tests in `tree`; after `seconds` they are interrupted, so that fixtures still stop their servers."""
-    command = [sys.executable, "-m", "pytest", "-vv", "--tb=short", "-p", "no:cacheprovider", "--color=no"]
-    command += [
-        "-o",
-        "addopts=--strict-markers",
-        f"--basetemp={scratch}",
-        *(["-m", "slow"] if slow_only else []),
-        *tests,
-    ]
+    arguments = ["-vv", "--tb=short", "-p", "no:cacheprovider", "--color=no", "-o", "addopts=--strict-markers"]
+    arguments += [f"--basetemp={scratch}", *options, *tests]
     begun = time.monotonic()
-    process = subprocess.Popen(
-        command,
-        cwd=tree,
-        env=environment(tree),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        said, _ = process.communicate(timeout=seconds)
-        code: int | None = process.returncode
-    except subprocess.TimeoutExpired:
-        said, code = _interrupted(process), None
-    return Ran(code=code, said=said, seconds=time.monotonic() - begun)
+    with tempfile.TemporaryFile("w+") as told:
+        process = Fork(_pytest, str(tree), arguments, environment=environment(tree), folder=tree, out=told, err=told)
+        try:
+            code: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            code = _interrupted(process)
+        told.seek(0)
+        return Ran(code=code, said=told.read(), seconds=time.monotonic() - begun)
 
 
-def _interrupted(process: subprocess.Popen[str]) -> str:
-    """Ends a pytest process as Ctrl-C does, and by force when that does not help; what it said."""
-    os.kill(process.pid, signal.SIGINT)
-    try:
-        said, _ = process.communicate(timeout=GRACE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        said, _ = process.communicate()
-    return said
+def _interrupted(process: Fork) -> None:
+    """Ends a pytest process as Ctrl-C does, and by force when that does not help."""
+    process.send_signal(signal.SIGINT)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(GRACE)
+    process.kill()
+
+
+def _pytest(tree: str, arguments: list[str]) -> None:
+    """In a fork, of which nothing of ours is kept: runs pytest with the tree's own code."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "sync_platform")]:
+        del sys.modules[name]
+    sys.path.insert(0, tree)
+    sys.dont_write_bytecode = False
+    import hypothesis
+    import pytest
+
+    import sync_platform
+    import tests
+
+    assert sync_platform.__file__ == f"{tree}/sync_platform/__init__.py", sync_platform.__file__
+    assert tests.__file__ == f"{tree}/tests/__init__.py", tests.__file__
+    # That a test is red is enough: a smaller example of it is looked for by people.
+    hypothesis.settings.register_profile("red", phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate])
+    hypothesis.settings.load_profile("red")
+    sys.argv = ["pytest", *arguments]
+    sys.exit(int(pytest.main(arguments)))

@@ -18,6 +18,7 @@ import psycopg
 import requests
 from hubspot.utils.signature import Signature
 
+from tests.forked_commands import ran
 from tests.private_postgres import free_port
 from tests.unit.state.processes import environment
 
@@ -151,11 +152,8 @@ class RunningGateway:
 
     def cli(self, *arguments: str) -> tuple[int, Any]:
         """A command of the same installation: its exit code and its JSON."""
-        done = subprocess.run(
-            [sys.executable, "-m", "sync_platform.cli", *arguments, "--json"],
-            env=self.environment(), cwd=self.project, capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        return done.returncode, json.loads(done.stdout)
+        done = ran([*arguments, "--json"], self.environment(), self.project, seconds=120)
+        return done.code, done.json
 
     def post(
         self, path: str, body: bytes, headers: Mapping[str, str] | None = None, *, patience: float = 30.0
