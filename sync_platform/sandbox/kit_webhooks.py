@@ -93,7 +93,8 @@ class Outbox:
         self._order = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._flushing = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._rings_at = 0.0  # uvloop's handle of what is due at once does not tell it
         self._rang_at = -1
         self._restart()
 
@@ -284,10 +285,10 @@ class Outbox:
             wait = max(wait, STILL_SECONDS)
         at = self._loop.time() + wait
         if self._timer is not None:
-            if self._timer.when() <= at:
+            if self._rings_at <= at:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_at(at, self._ring)
+        self._timer, self._rings_at = self._loop.call_at(at, self._ring), at
 
     def _ring(self) -> None:
         self._timer = None
