@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 import uuid
@@ -111,9 +109,7 @@ class Running:
 
     def kill(self, process: Fork) -> None:
         """kill -9."""
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        process.kill()
 
     def stop(self, *processes: Fork) -> None:
         """Ends processes (all by default) as an operator does."""

@@ -19,7 +19,7 @@ pytest_plugins = ["tests.honesty", "tests.installations", "tests.law_report"]
 
 
 def pytest_collection_finish() -> None:
-    """Imports and collected tests stay: the collector, which took a twentieth of the time, need not look at them."""
+    """Imports and collected tests stay: the collector need not look at them again and again."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
 
