@@ -23,9 +23,10 @@ from sync_platform.engine.lookups import with_target_id
 from sync_platform.model import DELETED, Page
 from sync_platform.staging import debts, ledger
 from sync_platform.staging.chunks import Chunk, Chunks, Limits
-from sync_platform.staging.landing import Landing, Reading, import_whole, pipeline_name, translated
+from sync_platform.staging.landing import Landing, import_whole, pipeline_name, translated
 from sync_platform.staging.load import Load, lock_name
 from sync_platform.staging.merge import adopt, describe, merge_file, next_seq
+from sync_platform.staging.reading import Reading
 from sync_platform.staging.sieve import Sieve
 from sync_platform.staging.sifting import check_cursor
 from sync_platform.staging.source import Source, needs_full_read

@@ -12,7 +12,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ import pyarrow as pa
 from sync_platform.errors import SyncError
 from sync_platform.staging.canonical import LANDED_HASH
 from sync_platform.staging.lake import CATALOG, Lake, quoted
+from sync_platform.staging.reading import ROWS, Reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,28 +28,7 @@ if TYPE_CHECKING:
     import dlt
     import duckdb
 
-_ROWS: Final = "rows"
 _STATE: Final = "reading"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What is remembered of a stream's reading, stored with every chunk. Plain JSON values."""
-
-    position: Mapping[str, Any] | None = None  # resumes after everything merged so far
-    where: str | None = None  # the Source's filter this position belongs to
-    fields: list[str] | None = None  # ... and its columns (None: all)
-    finished: bool = False  # the read that set the position came to its end
-    owed: str | None = None  # why everything must be read again, if it must
-    chunk: int = 0  # of the last package
-    table: str = _ROWS  # where its rows landed
-    columns: list[str] = field(default_factory=list)  # the vendor columns its pages had
-
-    def moved_from(self, before: Reading) -> bool:
-        """Whether this says anything new about how far the read got."""
-        return (self.position, self.where, self.fields, self.finished, self.owed) != (
-            before.position, before.where, before.fields, before.finished, before.owed
-        )  # fmt: skip
 
 
 class Landing:
@@ -79,8 +59,7 @@ class Landing:
         sources = self._pipeline.state.get("sources", {})
         stored = sources.get(self._pipeline.default_schema_name or "", {}).get(_STATE)
         if stored:
-            known = {item.name for item in fields(Reading)}
-            self.reading = Reading(**{name: value for name, value in stored.items() if name in known})
+            self.reading = Reading.of(stored)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,7 +128,7 @@ class Landing:
         wanted = py_arrow_to_table_schema_columns(schema)
         number = 1
         while True:
-            name = _ROWS if number == 1 else f"{_ROWS}_{number}"
+            name = ROWS if number == 1 else f"{ROWS}_{number}"
             known: Mapping[str, Any] = {}
             if stored is not None and name in stored.tables:
                 known = stored.tables[name]["columns"]

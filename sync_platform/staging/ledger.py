@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+
+from sync_platform.staging.reading import Reading
 
 if TYPE_CHECKING:
     from sync_platform.state.database import Database
@@ -32,14 +35,21 @@ class StagedLoad:
     finished_at: dt.datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A load that has begun, and what is known of those before it."""
+
+    load_id: str
+    first: bool  # none of this stream is known
+    reading: Reading | None  # how far the last one read, if it came to its end: what lies in the lake counts
+    seq_to: int  # the stream's `high_seq` after that one
+
+
 _COLUMNS = "load_id, rows_read, rows_changed, rows_deleted, seq_to, complete, started_at, finished_at"
 
 
-def start(db: Database, connection: str, stream: str) -> tuple[str, bool]:
-    """A new load's id, and whether none of this stream is known from before.
-
-    Loads of the stream still `running` were killed and become `failed`.
-    """
+def start(db: Database, connection: str, stream: str) -> Begun:
+    """Begins a load. Loads of the stream still `running` were killed and become `failed`."""
     load_id = uuid.uuid4().hex
     with db.connection() as pg:
         pg.execute(
@@ -47,14 +57,18 @@ def start(db: Database, connection: str, stream: str) -> tuple[str, bool]:
             " WHERE connection = %s AND stream = %s AND state = 'running'",
             (connection, stream),
         )
-        known = pg.execute(
-            "SELECT 1 FROM sync.loads WHERE connection = %s AND stream = %s LIMIT 1", (connection, stream)
+        last = pg.execute(
+            "SELECT state, reading, seq_to FROM sync.loads WHERE connection = %s AND stream = %s"
+            " ORDER BY started_at DESC LIMIT 1",
+            (connection, stream),
         ).fetchone()
         pg.execute(
             "INSERT INTO sync.loads (load_id, connection, stream, started_at) VALUES (%s, %s, %s, clock_timestamp())",
             (load_id, connection, stream),
         )
-    return load_id, known is None
+    state, known, seq_to = last or (None, None, None)
+    reading = Reading.of(json.loads(known)) if state == "finished" and known is not None else None
+    return Begun(load_id=load_id, first=last is None, reading=reading, seq_to=seq_to or 0)
 
 
 def progress(db: Database, load_id: str, rows_read: int, rows_changed: int, rows_deleted: int) -> None:
@@ -66,14 +80,16 @@ def progress(db: Database, load_id: str, rows_read: int, rows_changed: int, rows
         )
 
 
-def finish(db: Database, load_id: str, *, rows: tuple[int, int, int], seq_to: int, complete: bool) -> StagedLoad:
+def finish(
+    db: Database, load_id: str, reading: Reading, *, rows: tuple[int, int, int], seq_to: int, complete: bool
+) -> StagedLoad:
     """Marks a load finished; `rows` are (read, changed, deleted)."""
     with db.connection() as pg:
         row = pg.execute(
             "UPDATE sync.loads SET state = 'finished', finished_at = clock_timestamp(), rows_read = %s,"
-            " rows_changed = %s, rows_deleted = %s, seq_to = %s, complete = %s"
+            " rows_changed = %s, rows_deleted = %s, seq_to = %s, complete = %s, reading = %s"
             f" WHERE load_id = %s RETURNING {_COLUMNS}",
-            (*rows, seq_to, complete, load_id),
+            (*rows, seq_to, complete, json.dumps(asdict(reading)), load_id),
         ).fetchone()
     assert row is not None
     return _load(row, joined=False)

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyarrow as pa
 
-from sync_platform.connectors.ahead import Ahead
 from sync_platform.connectors.digests import TellsDigests
 from sync_platform.crash import crash_point
 from sync_platform.errors import BlockedError, SyncError
@@ -26,14 +25,16 @@ from sync_platform.staging import debts, ledger
 from sync_platform.staging.absence import Absence
 from sync_platform.staging.canonical import canonical
 from sync_platform.staging.chunks import Chunk, Chunks, Limits
-from sync_platform.staging.comparing import DOUBTED, Comparing, Part
+from sync_platform.staging.comparing import DOUBTED
+from sync_platform.staging.early import EarlyRead
 from sync_platform.staging.facts import Facts
 from sync_platform.staging.lake import Lake
-from sync_platform.staging.landing import Landing, Reading, translated
+from sync_platform.staging.landing import Landing, translated
 from sync_platform.staging.ledger import StagedLoad
 from sync_platform.staging.merge import adopt, describe, merge
+from sync_platform.staging.reading import Reading
 from sync_platform.staging.sifting import Sifted, Sifting
-from sync_platform.staging.source import Source, needs_full_read
+from sync_platform.staging.source import Source, goes_on_from, needs_full_read
 from sync_platform.staging.tables import create, exists, high_seq, table_name
 
 if TYPE_CHECKING:
@@ -48,8 +49,6 @@ if TYPE_CHECKING:
 __all__ = ["Progress", "StagedLoad", "lock_name", "next_read_is_full", "stage"]
 
 _DEFAULTS: Final = Limits()
-#: Pages of a read begun early that may wait, besides those that the connector itself reads ahead.
-_AHEAD: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,22 +108,21 @@ def stage(
         if debt is not None:
             full, allow_empty = True, allow_empty or debt.emptied
         if requested_at is not None:
-            begun = requested_at if debt is None else max(requested_at, debt.since)
-            joined = ledger.to_join(lake.db, connection, stream, begun, complete=full)
+            at = requested_at if debt is None else max(requested_at, debt.since)
+            joined = ledger.to_join(lake.db, connection, stream, at, complete=full)
             if joined is not None:
                 return joined
-        load_id, first = ledger.start(lake.db, connection, stream)
-        load = Load(lake, connection, source, lock, load_id, limits, on_progress, go_on)
+        begun = ledger.start(lake.db, connection, stream)
+        load = Load(lake, connection, source, lock, begun.load_id, limits, on_progress, go_on)
         try:
-            if full or first:
-                load.read_ahead(first=first)
+            load.begin(begun, full=full)
             with translated(lake), lake.connect() as load.con, Landing(lake, connection, stream) as load.landing:
                 done = load.run(full=full, allow_empty=allow_empty)
                 debts.pay(lake.db, connection, stream, done)
                 return done
         except BaseException as error:
             with contextlib.suppress(SyncError):  # the first error is the one to tell
-                ledger.fail(lake.db, load_id, "blocked" if isinstance(error, BlockedError) else "failed")
+                ledger.fail(lake.db, begun.load_id, "blocked" if isinstance(error, BlockedError) else "failed")
             raise
         finally:
             load.close()
@@ -172,8 +170,8 @@ class Load:
         self._on_progress = on_progress
         self._go_on = go_on
         self._stopping = threading.Event()
-        self._ahead: Ahead[Page] | None = None
-        self._comparing: Comparing | None = None
+        self._begun: ledger.Begun | None = None
+        self._early: EarlyRead | None = None
         self._reader: Generator[Page] | None = None
         self._compared = 0
         self._facts = Facts(lake, connection, source.stream.name)
@@ -184,40 +182,42 @@ class Load:
         self._position: dict[str, Any] | None = None  # the last safe point of this read
         self._stored_at = limits.clock()
 
-    def read_ahead(self, *, first: bool) -> None:
-        """Begins a full read, while dlt and the lake are made ready: by digests, where a whole one left facts."""
-        source = self._source
-        if not first and isinstance(source.connector, TellsDigests) and self._facts.digests is not None:
-            self._comparing = Comparing(source.connector, source.stream.name, self._facts, source.asked(), source.where)
-        else:
-            self._ahead = Ahead(self._pages_since(None), _AHEAD)
+    def begin(self, begun: ledger.Begun, *, full: bool) -> None:
+        """Begins to read while dlt and the lake are made ready, where it is known from where."""
+        self._begun = begun
+        if full or begun.first or begun.reading is not None:
+            since = None if begun.reading is None else goes_on_from(begun.reading, self._source, full=full)
+            self._early = EarlyRead(self._source, self._facts, since, self._pages_since, first=begun.first)
 
     def close(self) -> None:
         """Ends a read that was begun, wherever it stands."""
-        for one in (self._reader, self._ahead, self._comparing):
+        for one in (self._reader, self._early):
             if one is not None:
                 one.close()
-        self._reader = self._ahead = self._comparing = None
+        self._reader = self._early = None
 
     def run(self, *, full: bool, allow_empty: bool) -> StagedLoad:
         """Reads to the end, or to the error that ends the read."""
         source, stream = self._source, self._source.stream
-        self._merge()  # what an interrupted load left
-        since = self._since(full=full)
-        if since is not None:
-            self.close()  # it goes on from where the last one ended, after all
-        whole, part = since is None, self._part() if since is None else None
+        reading, early = self.landing.reading, self._early
+        if self._begun is None or self._begun.reading != reading:
+            self._merge()  # what an interrupted load left
+        since = goes_on_from(reading, source, full=full)
+        whole, part = since is None, None
+        if whole and early is not None:
+            part = early.part(self.con, self._connection, reading)
+        pages = early.pages(since) if part is None and early is not None else None
         if part is not None:
             since, self._compared = part.since, part.rows
-        self._backfill = since is None or not self.landing.reading.finished
+        self._backfill = since is None or not reading.finished
         self._position = None if since is None else dict(since.value)
         of = None if part is None else DOUBTED
         absence = Absence(self.con, self._lake, self._connection, stream, proven=whole, of=of)
         self._facts.begin()
-        if self._ahead is None:
-            self._reader = self._pages_since(since) if part is None else self._going_on(part.pages())
+        if pages is None:
+            pages = self._reader = self._pages_since(since) if part is None else self._going_on(part.pages())
         self._chunks = Chunks(
-            pages=self._ahead or self._reader or iter(()),
+            pages=pages,
             name=f"{self._connection}/{stream.name}",
             key=stream.key,
             staged=dict(describe(self.con, self._connection, stream.name).types),
@@ -243,8 +243,9 @@ class Load:
         return ledger.finish(
             self._lake.db,
             self._id,
+            self.landing.reading,
             rows=(self._chunks.rows_read, self._changed, self._deleted),
-            seq_to=high_seq(self.con, self._connection, stream.name),
+            seq_to=high_seq(self.con, self._connection, stream.name, at_least=self._begun.seq_to if self._begun else 0),
             complete=complete,
         )
 
@@ -253,18 +254,6 @@ class Load:
             lake=self._lake, con=self.con, connection=self._connection, source=self._source, landing=self.landing,
             absence=absence, facts=self._facts, backfill=self._backfill, ahead_from=self._limits.ahead_from,
         )  # fmt: skip
-
-    def _part(self) -> Part | None:
-        """What to read of a full read that compares; None: everything."""
-        reading, source, part = self.landing.reading, self._source, None
-        if self._comparing is None:
-            return None
-        good = reading.finished and needs_full_read(reading, source.fields, source.where) is None
-        if good and reading.position is not None:
-            part = self._comparing.part(self.con, self._connection, Position(reading.position))
-        if part is None:
-            self.close()
-        return part
 
     def _pages_since(self, since: Position | None) -> Generator[Page]:
         source = self._source
@@ -293,14 +282,6 @@ class Load:
         }
         with self._lake.changing:
             create(self.con, self._connection, source.stream.name, types)
-
-    def _since(self, *, full: bool) -> Position | None:
-        reading, source = self.landing.reading, self._source
-        if full or reading.position is None or needs_full_read(reading, source.fields, source.where):
-            return None
-        if source.stream.cursor is None and reading.finished:
-            return None  # nothing to move along: only a full read sees changes
-        return Position(reading.position)
 
     def _store(self, sifted: Sifted) -> None:
         """Lands and merges a chunk; nothing at all when it neither changes a row nor moves the position."""

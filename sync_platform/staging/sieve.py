@@ -74,12 +74,14 @@ class Sieve:
         #: The column of a key that may rise from row to row, as a database reads it: then no two are the same.
         self._rising = key[0] if len(key) == 1 and pa.types.is_integer(self._types.get(key[0])) else None
         own = self._own_ends(key)
-        staged = self._staged_ends(key) if own is not None and not target.empty else None
-        beyond = own is not None and staged is not None and (staged[1] < own[0] or own[1] < staged[0])
+        beyond = own is not None and not target.empty and self._beyond(own, key)
+        staged = self._staged_ends(key) if beyond else target.ends
         #: No key of the chunk is staged: either nothing is, or all keys lie beyond those that are.
         self.apart = target.empty or beyond
         #: The ends of what is staged with the chunk, where both are known.
-        self.ends = own if own is None or staged is None else (min(own[0], staged[0]), max(own[1], staged[1]))
+        self.ends = own if target.empty else None
+        if own is not None and staged is not None:
+            self.ends = min(own[0], staged[0]), max(own[1], staged[1])
         con.register("chunk", rows)
         cursor_of = "NULL::BIGINT"
         if cursor is not None and cursor in self._types:
@@ -166,6 +168,17 @@ class Sieve:
             return None
         ends = pc.min_max(self._rows.column(key[0])).as_py()
         return ends["min"], ends["max"]
+
+    def _beyond(self, own: Ends, key: Sequence[str]) -> bool:
+        """Whether all staged keys lie on one side of the chunk's: looked for in what its ends leave of their files."""
+        known, name = self._target.ends, quoted(key[0])
+        if known is not None:
+            return bool(known[1] < own[0] or own[1] < known[0])
+        for condition, end in ((f"{name} >= $1", own[0]), (f"{name} <= $1", own[1])):
+            query = f"SELECT 1 FROM {self._target.name} WHERE {condition} LIMIT 1"
+            if self._con.execute(query, [end]).fetchone() is None:
+                return True
+        return False
 
     def _staged_ends(self, key: Sequence[str]) -> Ends | None:
         """The ends of the staged keys: looking at them is far less than joining the chunk with what is staged."""

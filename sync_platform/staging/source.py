@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sync_platform.model import Stream
+from sync_platform.model import Position, Stream
 
 if TYPE_CHECKING:
     from sync_platform.connectors.connector import Connector
-    from sync_platform.staging.landing import Reading
+    from sync_platform.staging.reading import Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,3 +44,12 @@ def needs_full_read(reading: Reading, fields: Sequence[str] | None, where: str |
         if new:
             return f"it now reads {new}"
     return reading.owed
+
+
+def goes_on_from(reading: Reading, source: Source, *, full: bool) -> Position | None:
+    """Where the next read of a stream read so far as `reading` says begins; None: it reads everything."""
+    if full or reading.position is None or needs_full_read(reading, source.fields, source.where):
+        return None
+    if source.stream.cursor is None and reading.finished:
+        return None  # nothing to move along: only a full read sees changes
+    return Position(reading.position)

@@ -51,12 +51,18 @@ def columns(con: duckdb.DuckDBPyConnection, connection: str, stream: str) -> pa.
     return pa.schema([field for field in empty.schema if field.name not in TECHNICAL])
 
 
-def high_seq(con: duckdb.DuckDBPyConnection, connection: str, stream: str) -> int:
-    """The highest `_seq` in a staged table, 0 if there is none: everything later is new."""
+def high_seq(con: duckdb.DuckDBPyConnection, connection: str, stream: str, *, at_least: int = 0) -> int:
+    """The highest `_seq` in a staged table, 0 if there is none: everything later is new.
+
+    `at_least`: what it was before. Files that hold nothing later are then not read.
+    """
     import duckdb
 
+    query = f"SELECT max({SEQ}) FROM {table_name(connection, stream)}"
     try:
-        row = con.execute(f"SELECT max({SEQ}) FROM {table_name(connection, stream)}").fetchone()
+        row = con.execute(f"{query} WHERE {SEQ} >= {at_least}").fetchone() if at_least else None
+        if row is None or row[0] is None:  # what had that number may have been erased
+            row = con.execute(query).fetchone()
     except duckdb.CatalogException:
         return 0
     return int(row[0]) if row and row[0] is not None else 0

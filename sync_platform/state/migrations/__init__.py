@@ -5,4 +5,4 @@ from __future__ import annotations
 from typing import Final
 
 #: The newest migration. Kept here so that an up-to-date state is recognised without importing alembic.
-HEAD: Final = "0009"
+HEAD: Final = "0010"

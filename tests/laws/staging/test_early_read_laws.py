@@ -1,4 +1,4 @@
-"""A first read begins while the lake is made ready; whatever becomes of that, it is one read, and it ends."""
+"""A read begins while the lake is made ready; whatever becomes of that, it is one read of the right rows, and ends."""
 
 from __future__ import annotations
 
@@ -70,6 +70,50 @@ def test_a_load_whose_history_was_purged_still_goes_on_from_its_position(lake: L
     stage(lake, reads, "crm", "Lead")
     assert watched.ended.is_set() or not watched.begun.is_set()
     assert leads('"Name"') == {"a": "Ann", "b": "Bob", "c": "Cy"}
+
+
+def test_a_later_read_has_begun_at_its_position_before_the_lake_is_ready(lake: Lake) -> None:
+    stage(lake, Scripted.of(page([lead("a", 0, Name="Ann")], 1, complete=True)), "crm", "Lead")
+    shutil.move(lake.db.home.lake, lake.db.home.root / "away")
+    lake.db.home.lake.write_text("in the way")
+    watched = Watched(page([lead("b", 1, Name="Bob")], 2))
+    source = Scripted.by(watched)
+    try:
+        with pytest.raises(AccessError):
+            stage(Lake(lake.db), source, "crm", "Lead")
+    finally:
+        lake.db.home.lake.unlink()
+        shutil.move(lake.db.home.root / "away", lake.db.home.lake)
+    assert [one["since"] for one in source.asked] == [{"next": 1}]
+    assert watched.ended.is_set()
+
+
+def test_a_read_begun_at_another_position_than_the_lakes_is_dropped(lake: Lake, leads: Leads) -> None:
+    stage(lake, Scripted.of(page([lead("a", 0, Name="Ann")], 1, complete=True)), "crm", "Lead")
+    stage(lake, Scripted.of(page([lead("b", 1, Name="Bob")], 2)), "crm", "Lead")
+    with lake.db.connection() as pg:  # as if a copy of an older state had been put back, and the lake not
+        pg.execute("""UPDATE sync.loads SET reading = replace(reading, '{"next": 2}', '{"next": 1}')""")
+    wrong = Watched(page([lead("b", 1, Name="read again")], 9))
+    right = page([lead("c", 2, Name="Cy")], 3)
+    source = Scripted.by(lambda since: wrong(since) if since and since.value == {"next": 1} else iter([right]))
+    stage(lake, source, "crm", "Lead")
+    assert wrong.ended.is_set()
+    assert leads('"Name"') == {"a": "Ann", "b": "Bob", "c": "Cy"}
+    stage(lake, source, "crm", "Lead")
+    assert [one["since"] for one in source.asked] == [{"next": 1}, {"next": 2}, {"next": 3}]
+
+
+def test_after_a_load_that_failed_nothing_is_read_before_the_lake_says_from_where(lake: Lake, leads: Leads) -> None:
+    def breaking(_: object) -> Iterator[Page]:
+        yield page([lead("a", 0, Name="Ann")], 1)
+        raise AccessError("away", mend="wait")
+
+    with pytest.raises(AccessError, match="away"):
+        stage(lake, Scripted.by(breaking), "crm", "Lead")
+    source = Scripted.of(page([lead("b", 1, Name="Bob")], 2, complete=True))
+    stage(lake, source, "crm", "Lead")
+    assert [one["since"] for one in source.asked] == [{"next": 1}]
+    assert leads('"Name"') == {"a": "Ann", "b": "Bob"}
 
 
 def test_a_read_that_shall_not_go_on_ends_and_is_told_as_failed(lake: Lake) -> None:

@@ -52,6 +52,16 @@ def test_the_newest_wins_across_chunks_too(lake: Lake, leads: Leads) -> None:
     assert leads("Name") == {"a": "same time, later page"}
 
 
+def test_the_highest_number_is_found_from_any_lower_one_and_where_that_is_gone(lake: Lake) -> None:
+    for minutes in range(3):
+        load(lake, page([lead(f"{minutes}", minutes, Name="x")], minutes))
+    with lake.connect() as con:
+        high = high_seq(con, "crm", "Lead")
+        assert {high_seq(con, "crm", "Lead", at_least=number) for number in (0, 1, high - 1, high)} == {high}
+        assert high_seq(con, "crm", "Lead", at_least=high + 5) == high
+        assert high_seq(con, "crm", "Nothing", at_least=5) == 0
+
+
 def test_a_chunk_whose_keys_lie_among_the_staged_ones_is_compared_with_them(lake: Lake, leads: Leads) -> None:
     for key, name in (("b", "first"), ("d", "first"), ("a", "before all"), ("e", "behind all"), ("b", "first")):
         load(lake, page([lead(key, 1, Name=name)], 1))

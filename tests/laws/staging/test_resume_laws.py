@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from sync_platform.model import KEY
+from sync_platform.staging import ledger
 from sync_platform.staging.chunks import Limits
 from sync_platform.staging.lake import Lake
-from sync_platform.staging.landing import Landing, Reading
+from sync_platform.staging.landing import Landing
 from sync_platform.staging.load import stage
 from sync_platform.staging.merge import describe, next_seq
+from sync_platform.staging.reading import Reading
 from sync_platform.staging.sieve import Sieve
 from tests.laws.staging.loader import generated
 from tests.laws.staging.scripted import Scripted, lead, page
@@ -80,6 +82,7 @@ def test_a_load_killed_anywhere_loses_and_doubles_nothing(lake: Lake, rows: Rows
 
 def land_without_merging(lake: Lake, records: list[dict[str, Any]], position: int) -> None:
     """Does what a load does up to the point where the landed rows and their position are stored."""
+    ledger.start(lake.db, "crm", "Lead")
     with lake.connect() as con, Landing(lake, "crm", "Lead") as landing:
         rows = page(records).table
         rows = rows.append_column("_deleted", [[False] * len(rows)])
