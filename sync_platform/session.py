@@ -24,7 +24,6 @@ from sync_platform.state.vault import PostgresTokens
 if TYPE_CHECKING:
     from sync_platform.connectors.connector import Connector
     from sync_platform.meanwhile import Begun
-    from sync_platform.staging.ledger import StagedLoad
 
 Say = Callable[[str], None]
 
@@ -49,8 +48,8 @@ class Session:
     orphans: list[str] = field(default_factory=list)  # runs found dead when the sync was taken
     _held: dict[str, contextlib.ExitStack] = field(default_factory=dict, repr=False)
     _connectors: dict[str, Connector] = field(default_factory=dict, repr=False)
-    #: Loads begun before their step, by "<connection>/<object>".
-    begun: dict[str, Begun[StagedLoad]] = field(default_factory=dict, repr=False)
+    #: Work begun before its step: loads by "<connection>/<object>", looks at the target by the plan's id.
+    begun: dict[str, Begun[Any]] = field(default_factory=dict, repr=False)
     #: What is worked out once for as long as the session lasts, by name.
     kept: dict[str, Any] = field(default_factory=dict, repr=False)
     failed: bool = False

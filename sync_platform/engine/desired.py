@@ -16,6 +16,7 @@ import pyarrow as pa
 from sync_platform.engine.changeset import open_change_set
 from sync_platform.engine.drift import heed_drift
 from sync_platform.engine.judging import Judge
+from sync_platform.engine.looking import begin_to_look
 from sync_platform.engine.mapping import CompiledMapping, compile_mapping
 from sync_platform.engine.reconcile import HASHED, desired_hash
 from sync_platform.engine.spec import Lookup
@@ -170,7 +171,10 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, f
     with session.database.connection() as connection:
         position = read_position(connection, spec.name)
         unsettled = unsettled_keys(connection, spec)
-    told = {name: high_seq(con, *name.split("/", 1)) for name in streams_of(session, spec)}
+    told = {
+        name: high_seq(con, *name.split("/", 1), at_least=position.streams.get(name, 0))
+        for name in streams_of(session, spec)
+    }
     drifted = _drifted(session, spec, con, position)
     newer = newer_than_staging(
         con, session.database, spec.source.connection, spec.source.object, lambda: _needs(session, spec, schema)
@@ -205,7 +209,7 @@ def _prepare(session: Session, spec: SyncSpec, con: duckdb.DuckDBPyConnection, f
         asked = [*unsettled, *drifted, *(newer[KEY].to_pylist() if newer is not None else [])]
         asked = asked if not position.fresh else []
         since = position.streams.get(str(spec.source), 0)
-        counts = _write_desired(session, spec, con, changes, files, since, asked, schema)
+        counts = _write_desired(session, plan, spec, con, changes, files, since, asked, schema)
     files.write("duplicates", 0, changes.duplicates)
     files.write("left", 0, changes.left)
     found = Prepared(
@@ -226,6 +230,7 @@ def prepared_of(plan: Plan) -> Prepared:
 
 def _write_desired(
     session: Session,
+    plan: Plan,
     spec: SyncSpec,
     con: duckdb.DuckDBPyConnection,
     changes: Any,
@@ -242,6 +247,13 @@ def _write_desired(
     with session.lake.on_all_cores():  # until the rows are sorted
         first = next(frames, None)
     writing: deque[Future[None]] = deque()
+
+    def write_part(number: int, desired: pl.DataFrame) -> None:
+        hashed = _hashed(desired)
+        files.write("desired", number, hashed)
+        if number == 0:
+            begin_to_look(session, spec, con, plan.plan_id, plan.compare, hashed)
+
     with ThreadPoolExecutor(_WRITERS, thread_name_prefix="writing parts") as writers:
         for number, frame in enumerate(chain([] if first is None else [first], frames)):
             if asked:  # a record looked at only because it waits or its target moved is not news from the source
@@ -252,7 +264,7 @@ def _write_desired(
             checked = validate(mapped, contract, required=mapping.required)
             if len(writing) == _WRITERS:
                 writing.popleft().result()
-            writing.append(writers.submit(_write_part, files, number, checked.valid))
+            writing.append(writers.submit(write_part, number, checked.valid))
             if checked.invalid.height:
                 refused = mapped.join(checked.invalid.select("_key").unique(), on="_key", how="semi")
                 files.write("invalid", number, with_payload(refused, checked.invalid))
@@ -265,10 +277,10 @@ def _write_desired(
     return counts
 
 
-def _write_part(files: PlanFiles, number: int, desired: pl.DataFrame) -> None:
-    """A part as it is planned from, with the hashes of its records: while they are made, the next part is read."""
+def _hashed(desired: pl.DataFrame) -> pl.DataFrame:
+    """A part as it is planned from, with the hashes of its records."""
     fields = [name for name in desired.columns if not name.startswith("_")]
-    files.write("desired", number, desired.with_columns(desired_hash(desired, fields).alias(HASHED)))
+    return desired.with_columns(desired_hash(desired, fields).alias(HASHED))
 
 
 def with_payload(refused: pl.DataFrame, reasons: pl.DataFrame) -> pl.DataFrame:

@@ -9,35 +9,29 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from sync_platform.connectors.connector import BulkTarget, TellsEmpty
+from sync_platform.connectors.connector import BulkTarget
 from sync_platform.crash import crash_point
 from sync_platform.engine.creating import creates_everything, fields_of, without_names
-from sync_platform.engine.lookups import folded_fields, match_candidates, most_telling_first, target_rows
+from sync_platform.engine.looking import Seen, Target, links_for, look, looked
+from sync_platform.engine.lookups import target_rows
 from sync_platform.engine.matching import match, refuse_bad_keys
-from sync_platform.engine.reconcile import HASHED, Rules, desired_hash, plan, plan_left
-from sync_platform.ledger.links import has_links, links_of, owners_of
+from sync_platform.engine.reconcile import HASHED, Rules, plan, plan_left
+from sync_platform.ledger.links import owners_of
 from sync_platform.ledger.match_decisions import plan_was_applied
 from sync_platform.ledger.plans import Plan, PlanFiles, load_plan, set_plan
 from sync_platform.matching.holding import with_decisions
-from sync_platform.meanwhile import Begun
-from sync_platform.model import KEY, Op, Stream
-from sync_platform.staging.tables import exists
+from sync_platform.model import KEY, Op
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import duckdb
 
-    from sync_platform.connectors.connector import Connector
     from sync_platform.engine.desired import Prepared
     from sync_platform.engine.spec import SyncSpec
-    from sync_platform.matching.classes import Known
     from sync_platform.session import Session
 
 FIRST_SYNC = "first sync"
-#: Would-be creates of one part that are looked up in a staged target, too (it may lag by seconds); with more of them
-#: the plan trusts what was staged a moment ago, and delivery looks each up anyway before it creates.
-FOUND_AT_MOST = 1_000
 #: So few invalid records never block a plan, whatever their share: each is set aside with its reason, and a sync that
 #: brings one new record at a time must not stop for the first bad one.
 FEW_INVALID = 10
@@ -50,71 +44,6 @@ class Planned:
     plan_id: str
     blocked: str | None = None
     summary: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Target:
-    """The target side while one plan is made."""
-
-    session: Session
-    spec: SyncSpec
-    connector: Connector
-    stream: Stream
-    fields: tuple[str, ...]
-    folded: set[str]
-    compare: str
-    con: duckdb.DuckDBPyConnection
-    linked: bool
-    vacant: bool  # it holds no record at all, so that nothing is looked up
-    left: set[str]
-    known: Known | None = None  # the staged records with the forms in which they are compared
-
-    def rows(self, desired: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
-        """The target records these desired rows may be: `_target_id`, mapped and match fields."""
-        ids = links["_target_id"].to_list()
-        fresh = desired.join(links.select("_key"), on="_key", how="anti")
-        found = [self._staged(ids, fresh)] if self.compare == "target" else []
-        seen = set(found[0]["_target_id"]) if found else set()
-        missing = [one for one in ids if one not in seen]
-        found.append(target_rows(self.connector, self.stream, missing, self.fields))
-        on = self.spec.match
-        asking = bool(on) and set(on) <= set(fresh.columns) and bool(fresh.height) and not self.vacant
-        unseen = self._unseen(fresh, found[0]) if asking else fresh.clear()
-        if unseen.height and (self.compare == "links" or unseen.height <= FOUND_AT_MOST):
-            on = most_telling_first(on, {name: unseen[name].to_list() for name in on})
-            found.append(match_candidates(self.connector, self.stream, on, unseen[on[0]].to_list(), self.fields))
-        return pl.concat(found, how="diagonal_relaxed").unique("_target_id", keep="last", maintain_order=True)
-
-    def _unseen(self, fresh: pl.DataFrame, staged: pl.DataFrame) -> pl.DataFrame:
-        """The unlinked rows whose match values the staged target does not hold: asked for before a create."""
-        on = self.spec.match
-        if not set(on) <= set(staged.columns):
-            return fresh
-        values = [_folded(name).alias(f"_value:{name}") for name in on]
-        known = staged.select(values).drop_nulls()
-        loose = fresh.with_columns(values).join(known, on=[f"_value:{name}" for name in on], how="anti")
-        return loose.drop([f"_value:{name}" for name in on])
-
-    def _staged(self, ids: Sequence[str], fresh: pl.DataFrame) -> pl.DataFrame:
-        if not exists(self.con, self.spec.target.connection, self.spec.target.object):
-            return pl.DataFrame(schema={"_target_id": pl.String})
-        table = f'lake."{self.spec.target.connection}"."{self.spec.target.object}"'
-        present = {row[0] for row in self.con.execute(f"DESCRIBE {table}").fetchall()}
-        wanted = [name for name in dict.fromkeys([*self.fields, *self.spec.match]) if name in present]
-        self.con.register("_ids", pl.DataFrame({"id": list(ids)}, schema={"id": pl.String}).to_arrow())
-        condition = "t._key IN (SELECT id FROM _ids)"
-        if self.spec.match and fresh.height and self.spec.match[0] in present:
-            on = self.spec.match[0]
-            self.con.register("_values", fresh.select(_folded(on).alias("value")).drop_nulls().to_arrow())
-            condition += f' OR lower(trim(CAST(t."{on}" AS VARCHAR))) IN (SELECT value FROM _values)'
-        columns = ", ".join(f't."{name}"' for name in wanted)
-        return self.con.execute(
-            f"SELECT t._key AS _target_id, {columns} FROM {table} t WHERE NOT t._deleted AND ({condition})"
-        ).pl()
-
-
-def _folded(name: str) -> pl.Expr:
-    return pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase()
 
 
 def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
@@ -134,8 +63,10 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
         ).fetchall()
     files = PlanFiles(session.database.home.lake, prepared.plan_id)
     left = pl.concat(list(files.parts("left")))
+    paths = files.paths("desired")
+    mapped = fields_of(paths[0]) if paths else tuple(spec.mapping)
     with session.lake.connect() as con:
-        target = _target(session, spec, row, con, files, left)
+        target = Target.of(session, spec, row.compare, mapped, con, set(left[KEY]))
         rules = rules_of(spec, target)
         repeated = _repeated(con, files, spec, target.folded)
         doubtful = dict(unknown)
@@ -151,45 +82,18 @@ def make_plan(session: Session, spec: SyncSpec, prepared: Prepared) -> Planned:
                 refuse_bad_keys(pl.read_parquet(path, columns=[KEY]), KEY, "desired records")
                 files.create_all(number, path)
                 return
-            changes = changes_of(target, pl.read_parquet(path), rules, repeated, doubtful)
+            seen = looked(session, prepared.plan_id) if number == 0 else None
+            changes = changes_of(target, seen or look(target, pl.read_parquet(path)), rules, repeated, doubtful)
             files.write("changes", number, changes if alone else without_names(changes, rules))
 
         with ThreadPoolExecutor(1 if alone else 2, thread_name_prefix="planning") as workers:
-            for done in [workers.submit(write, n, path) for n, path in enumerate(files.paths("desired"))]:
+            for done in [workers.submit(write, n, path) for n, path in enumerate(paths)]:
                 done.result()
         if left.height:
             _write_left(target, left, rules, files)
     planned = _judge(session, spec, row, files, prepared)
     crash_point("plan_written")
     return planned
-
-
-def _target(
-    session: Session,
-    spec: SyncSpec,
-    row: Plan,
-    con: duckdb.DuckDBPyConnection,
-    files: PlanFiles,
-    left: pl.DataFrame,
-) -> Target:
-    connector = session.connector(spec.target.connection)
-    stream = connector.stream(spec.target.object)
-    paths = files.paths("desired")
-    mapped = fields_of(paths[0]) if paths else tuple(spec.mapping)
-    linked = has_links(session.database, spec)
-    return Target(
-        session=session,
-        spec=spec,
-        connector=connector,
-        stream=stream,
-        fields=mapped,
-        folded=folded_fields(connector, stream),
-        compare=row.compare,
-        con=con,
-        linked=linked,
-        vacant=not linked and isinstance(connector, TellsEmpty) and connector.is_empty(stream.name),
-        left=set(left["_key"]),
-    )
 
 
 def rules_of(spec: SyncSpec, target: Target) -> Rules:
@@ -240,34 +144,16 @@ def _surely_single(paths: Sequence[str], match: Sequence[str], folded: Collectio
 
 
 def changes_of(
-    target: Target,
-    desired: pl.DataFrame,
-    rules: Rules,
-    repeated: pl.DataFrame,
-    unknown: dict[str, str],
-    links: pl.DataFrame | None = None,
+    target: Target, seen: Seen, rules: Rules, repeated: pl.DataFrame, unknown: dict[str, str]
 ) -> pl.DataFrame:
-    """The change of every desired record; `links` are theirs, if they were read already."""
-    links = _links(target, desired[KEY]) if links is None else links
-    hashes = desired[HASHED] if HASHED in desired.columns else desired_hash(desired, target.fields)
-    base = desired.with_columns(hashes.alias(HASHED))
-    base = base.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base"))
-    same = _equal_to_base(target, base, links)
-    others, linked = base, links
-    if same.height:
-        others = base.join(same.select("_key"), on="_key", how="anti")
-        linked = links.join(same.select("_key"), on="_key", how="anti")
-    owning = Begun(lambda _: _owners(target, links["_target_id"]), "asking for owners")  # while the target is asked
-    found = target.rows(others, linked)
-    # what is looked for by the first of several match fields may find records that are linked and equal already
-    found = found.join(same.select("_target_id"), on="_target_id", how="anti")
-    current = pl.concat([found, same.select("_target_id", *target.fields)], how="diagonal_relaxed")
-    unasked = current.join(links, on="_target_id", how="anti")["_target_id"]
-    owners = pl.concat([owning.result(), _owners(target, unasked)])
+    """The change of every desired record."""
+    base, links, current = seen
+    unlinked = current.join(links, on="_target_id", how="anti")["_target_id"]  # the others are taken, whoever owns them
+    owners = owners_of(target.session.database, target.spec, unlinked.to_list())
     owners = owners.filter(~pl.col("_key").is_in(list(target.left)))
     candidates = current.join(owners.unique("_target_id"), on="_target_id", how="left")
-    hashed = base.drop("_base")
-    matched = match(hashed, links.select("_key", "_target_id"), candidates, target.spec.match, target.folded)
+    linked, desired = links.select("_key", "_target_id"), base.drop("_base")
+    matched = match(desired, linked, candidates, target.spec.match, target.folded)
     changes = plan(matched, current, rules)
     changes = _held(changes, repeated, "another record to be written has the same match values")
     if unknown:
@@ -277,22 +163,6 @@ def changes_of(
         )
     changes = with_decisions(target, changes, links)
     return changes.with_columns(pl.col(HASHED).reinterpret(signed=True).alias("_base")).pipe(_with_links, links)
-
-
-def _owners(target: Target, ids: pl.Series) -> pl.DataFrame:
-    return owners_of(target.session.database, target.spec, ids.to_list())
-
-
-def _links(target: Target, keys: pl.Series) -> pl.DataFrame:
-    return links_of(target.session.database, target.spec, keys.to_list() if target.linked else [])
-
-
-def _equal_to_base(target: Target, desired: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
-    """With `compare: links`: desired rows that equal what was last written, so that nothing need be read."""
-    if target.compare != "links" or links.is_empty():
-        return desired.clear().with_columns(_target_id=pl.lit(None, dtype=pl.String))
-    joined = desired.join(links.select("_key", "_target_id", _was="_base"), on="_key")
-    return joined.filter(pl.col("_was") == pl.col("_base")).drop("_was")
 
 
 def _held(changes: pl.DataFrame, keys: pl.DataFrame, reason: str) -> pl.DataFrame:
@@ -322,7 +192,7 @@ def _with_links(changes: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
 
 def _write_left(target: Target, left: pl.DataFrame, rules: Rules, files: PlanFiles) -> None:
     """Changes for the records that are not wanted any more."""
-    links = _links(target, left[KEY])
+    links = links_for(target, left[KEY])
     linked = left.join(links.select("_key", "_target_id"), on="_key")
     if linked.is_empty():
         return

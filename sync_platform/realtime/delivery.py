@@ -15,8 +15,9 @@ import polars as pl
 from sync_platform.engine.deliver import ORDER, contract_failures, without_call
 from sync_platform.engine.handful import plan_linked
 from sync_platform.engine.judging import Judged
+from sync_platform.engine.looking import Target, look
 from sync_platform.engine.lookups import target_rows
-from sync_platform.engine.planning import Target, changes_of, rules_of
+from sync_platform.engine.planning import changes_of, rules_of
 from sync_platform.engine.reconcile import plan_left
 from sync_platform.engine.recover import recover
 from sync_platform.engine.rowwise import SUPERSEDED, RowwiseDelivery, id_claim, match_claim
@@ -172,7 +173,8 @@ class Delivery:
         changes, rest = plan_linked(desired, target_rows(terms.connector, terms.stream, linked, fields), links, rules)
         if rest.height:
             repeated = _repeated(self.desired, spec, terms.folded)
-            changes += changes_of(target, rest, rules, repeated, self._unknown(), _frame(links)).to_dicts()
+            seen = look(target, rest, _frame(links))
+            changes += changes_of(target, seen, rules, repeated, self._unknown()).to_dicts()
         return fields, changes
 
     def _not_superseded(self, desired: pl.DataFrame, links: Links) -> pl.DataFrame:

@@ -11,6 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from sync_platform.engine.creating import creates_everything, without_names
+from sync_platform.engine.looking import look
 from sync_platform.engine.planning import changes_of
 from sync_platform.engine.reconcile import HASHED, Rules, desired_hash
 from sync_platform.ledger.plans import PlanFiles
@@ -55,7 +56,7 @@ def test_a_desired_part_read_as_changes_is_what_the_comparison_plans(workshop: A
     target, rules = Nowhere(workshop), Rules(mode=mode, fields=Nowhere.fields)
     files = PlanFiles(tmp_path, "a-plan")
     files.write("desired", 0, desired())
-    planned = without_names(changes_of(target, desired(), rules, NO_KEYS, {}, NO_LINKS), rules)  # type: ignore[arg-type]
+    planned = without_names(changes_of(target, look(target, desired(), NO_LINKS), rules, NO_KEYS, {}), rules)  # type: ignore[arg-type]
 
     files.create_all(0, files.paths("desired")[0])
 
