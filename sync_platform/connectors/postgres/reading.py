@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -76,6 +78,9 @@ WITHOUT_JIT: Final = "SELECT set_config('jit', 'off', true)"
 #: Pages that may wait in memory while those before them are staged.
 _AHEAD: Final = 8
 
+#: Whole numbers, and the bits of each beside its sign.
+_BITS: Final = {"int2": 15, "int4": 31, "int8": 63}
+
 #: Values of one look-up query; more are asked for in turns.
 _LOOKUP: Final = 20_000
 
@@ -139,14 +144,7 @@ def read(
 
 def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str]) -> pa.Table:
     """The rows of these keys: key columns and fields, with `_deleted` where the tombstone column is among them."""
-    columns = columns_of(table, fields, cursor=False)
-    parts: list[tuple[str, ...]] = []
-    for key in ids:
-        try:
-            parts.append(key_parts(key, table.key))
-        except RecordError:
-            continue  # what is no key of this table is no row of it either
-    parts = [part for part in parts if all(_fits(table.columns[n], v) for n, v in zip(table.key, part, strict=True))]
+    columns, parts = columns_of(table, fields, cursor=False), _keys_of(table, ids)
     found = []
     with server.session() as session:
         for start in range(0, len(parts), _LOOKUP):
@@ -154,6 +152,19 @@ def get(server: Server, table: Table, ids: Sequence[str], fields: Sequence[str])
             found.append(conform(table, columns, session.rows(sql, f"getting rows of {table}")))
     rows = pa.concat_tables(found) if found else _empty(table, columns)
     return _marked(table, rows) if table.options.tombstone in rows.column_names else rows
+
+
+def _keys_of(table: Table, ids: Sequence[str]) -> list[tuple[str, ...]]:
+    """The values of these keys by key column, without what is no key of this table: it is no row of it either."""
+    if len(table.key) == 1:
+        return [(value,) for value in _fitting(table.columns[table.key[0]], ids)]
+    found = []
+    for key in ids:
+        with contextlib.suppress(RecordError):
+            part = key_parts(key, table.key)
+            if all(_fits(table.columns[name], value) for name, value in zip(table.key, part, strict=True)):
+                found.append(part)
+    return found
 
 
 def _with_keys(table: Table, keys: Sequence[tuple[str, ...]]) -> str:
@@ -176,7 +187,7 @@ def find(server: Server, table: Table, field: str, values: Sequence[str], fields
     """The rows whose `field` is one of the values: key columns, `field` and `fields`."""
     column = table.column(field)
     columns = columns_of(table, [field, *fields], cursor=False)
-    wanted = [value for value in dict.fromkeys(values) if _fits(column, value)]
+    wanted = _fitting(column, list(dict.fromkeys(values)))
     found = []
     with server.session() as session:
         for start in range(0, len(wanted), _LOOKUP):
@@ -311,10 +322,20 @@ def _marked(table: Table, page: pa.Table) -> pa.Table:
     return page.append_column("_deleted", gone)
 
 
+def _fitting(column: Column, values: Sequence[str]) -> Sequence[str]:
+    """The texts that can be values of the column; whole numbers, which most keys are, are looked at together."""
+    if column.type in _BITS:
+        numbers = pl.Series(values, dtype=pl.String).cast(pl.Int64, strict=False)
+        end = 2 ** _BITS[column.type]
+        if not numbers.null_count() and numbers.is_between(-end, end - 1).all() and "+" not in "".join(values):
+            return values
+    return [value for value in values if _fits(column, value)]
+
+
 def _fits(column: Column, value: str) -> bool:
     """Whether a text can be a value of the column; one that cannot is in no row."""
-    if column.type in ("int2", "int4", "int8"):
-        bits = {"int2": 15, "int4": 31, "int8": 63}[column.type]
+    if column.type in _BITS:
+        bits = _BITS[column.type]
         digits = value.strip().removeprefix("-")
         return digits.isascii() and digits.isdigit() and -(2**bits) <= int(value) < 2**bits
     if column.type == "uuid":

@@ -94,3 +94,13 @@ def test_a_list_of_target_ids_is_looked_up_by_index(fresh_state: Database) -> No
             [["4", "-5"]],
         ).fetchall()
     assert "Seq Scan" not in str(plan), plan
+
+
+@pytest.mark.parametrize("before", ["7", "9"], ids=["one key", "two keys"])
+def test_of_many_updates_each_takes_over_its_own_target_alone(fresh_state: Database, before: str) -> None:
+    link(fresh_state, (before, "7"), ("3", "3"), ("other", "t"))
+    link(fresh_state, (before, "7"), sync="others")
+    link(fresh_state, ("8", "7"), *((f"k{number}", f"t{number}") for number in range(1_500)))
+    with fresh_state.connection() as connection:
+        found = connection.execute("SELECT sync, source_key FROM sync.links WHERE source_key !~ '^k'").fetchall()
+    assert sorted(found) == [("leads", "3"), ("leads", "8"), ("leads", "other"), ("others", before)]
