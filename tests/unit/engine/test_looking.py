@@ -13,7 +13,7 @@ from sync_platform.engine.planning import make_plan
 from sync_platform.errors import AccessError
 from sync_platform.state.database import Database
 from tests.unit.engine.depot import Depot
-from tests.unit.engine.workshop import Workshop
+from tests.unit.engine.workshop import Workshop, a_sync
 
 
 class Watched(Depot):
@@ -33,7 +33,7 @@ class Watched(Depot):
 @pytest.fixture
 def watched(fresh_state: Database) -> Workshop:
     """A workshop with two leads delivered to a target that is watched."""
-    workshop = Workshop(fresh_state, Watched())
+    workshop = Workshop(fresh_state, Watched(), a_sync(compare="links"))
     workshop.leads(2)
     workshop.run()
     return workshop
