@@ -148,8 +148,9 @@ def changes_of(
 ) -> pl.DataFrame:
     """The change of every desired record."""
     base, links, current = seen
-    unlinked = current.join(links, on="_target_id", how="anti")["_target_id"]  # the others are taken, whoever owns them
-    owners = owners_of(target.session.database, target.spec, unlinked.to_list())
+    taken = links.join(base, on=KEY, how="semi")  # by these records themselves, whoever else owns them
+    free = current.join(taken, on="_target_id", how="anti")["_target_id"]
+    owners = owners_of(target.session.database, target.spec, free.to_list())
     owners = owners.filter(~pl.col("_key").is_in(list(target.left)))
     candidates = current.join(owners.unique("_target_id"), on="_target_id", how="left")
     linked, desired = links.select("_key", "_target_id"), base.drop("_base")

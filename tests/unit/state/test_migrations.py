@@ -43,7 +43,7 @@ WANTED = {
     "runs": "run_id sync pid host started_at finished_at state",
     "reports": "run_id sync lane finished_at report",
     "loads": "load_id connection stream started_at finished_at rows_read rows_changed rows_deleted seq_to complete "
-    "state",
+    "state reading",
     "match_plans": "sync source_connection source_object target_connection target_object run_id applied_at",
     "match_decisions": "sync source_key target_id decision class score evidence run_id decided_at",
     "captures": "connection position streams owner state reason told_at committed_at stored behind_bytes limit_bytes "
