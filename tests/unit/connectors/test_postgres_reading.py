@@ -317,3 +317,24 @@ def test_look_ups_by_field_answer_all_rows_and_ignore_impossible_values(
     assert postgres.find("t", "n", ["7", "x", "99999999999999"], []).num_rows == 1
     assert postgres.find("t", "n", [], []).num_rows == 0
     assert postgres.get("t", ["3", "4", "abc"], ["email"])["id"].to_pylist() == [3]
+
+
+@pytest.mark.parametrize("count", [3, 20_000, 20_001])
+def test_many_keys_are_looked_up_each_once(sql: psycopg.Connection, postgres: Postgres, count: int) -> None:
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, code text UNIQUE)")
+    sql.execute("INSERT INTO t SELECT n, 'c' || n FROM generate_series(1, 30000) n")
+    keys = [str(number) for number in range(count, 0, -1)]
+    found = postgres.get("t", [*keys[:-1], "40000", keys[-1]], ["code"])
+    assert sorted(found["id"].to_pylist()) == list(range(1, count + 1))
+    assert set(found["code"].to_pylist()) == {f"c{key}" for key in keys}
+    assert postgres.get("t", [*keys, "x", "99999999999999999999"], []).num_rows == count
+
+
+def test_a_number_that_is_spelled_as_no_row_of_the_table_spells_it_is_in_no_row(
+    sql: psycopg.Connection, postgres: Postgres
+) -> None:
+    sql.execute("CREATE TABLE t (id int PRIMARY KEY, n smallint)")
+    sql.execute("INSERT INTO t VALUES (5, 5), (-5, -5)")
+    assert postgres.get("t", ["+5", "1_0", "0x5", "5.0", "2147483648", ""], ["n"]).num_rows == 0
+    assert postgres.find("t", "n", ["+5", "32768", "-32769", "five"], []).num_rows == 0
+    assert sorted(postgres.find("t", "n", ["5", "-5"], [])["id"].to_pylist()) == [-5, 5]
