@@ -173,12 +173,15 @@ def begin_to_look(
     if compare != "links" or not isinstance(session.connector(spec.target.connection), BulkTarget):
         return
     fields = tuple(name for name in desired.columns if not name.startswith("_"))
-    target = Target.of(session, spec, compare, fields, con, set())
-    if target.linked:
-        session.begun[plan_id] = Begun(lambda _: look(target, desired), "looking at the target")
+
+    def seen(_: object) -> Seen | None:
+        target = Target.of(session, spec, compare, fields, con, set())
+        return look(target, desired) if target.linked else None
+
+    session.begun[plan_id] = Begun(seen, "looking at the target")
 
 
 def looked(session: Session, plan_id: str) -> Seen | None:
-    """What was seen of the plan's first part; None where nobody looked. Raises what looking raised."""
+    """What was seen of the plan's first part; None where nobody looked, or nothing is linked. Raises what looking did."""
     begun = session.begun.pop(plan_id, None)
     return None if begun is None else begun.result()
