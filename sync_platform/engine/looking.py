@@ -182,6 +182,9 @@ def begin_to_look(
 
 
 def looked(session: Session, plan_id: str) -> Seen | None:
-    """What was seen of the plan's first part; None where nobody looked, or nothing is linked. Raises what looking did."""
+    """What was seen of the plan's first part; None where nobody looked, or nothing is linked.
+
+    Raises what looking raised.
+    """
     begun = session.begun.pop(plan_id, None)
     return None if begun is None else begun.result()
