@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.bench.database_bench import OURS
 from tests.bench.measure import Series
-from tests.bench.ours import Ours, write_project
+from tests.bench.ours import Ours, steps_of_plan, write_project
 from tests.bench.sides import POSTGRES, Side
 
 WORK = "plan of a first load"
@@ -34,10 +34,11 @@ def _plan(rows: int, tool: str) -> Series:
             ours.command("run", "copy_nobody")  # starts the state, so that the next one is a plain plan
             empty = ours.command("plan", "copy_nobody")
             measured = ours.command("plan", "copy_customers")
+            steps = steps_of_plan(ours) if measured.code == 0 else {}
         finally:
             ours.command("down")
             shutil.rmtree(folder, ignore_errors=True)
     print(f"  {measured.seconds:.2f} s, {measured.peak / 2**20:.0f} MB", flush=True)
     wanted = f"{rows} create"
     wrong = None if measured.code == 0 and wanted in measured.output else f"no {wanted}: {measured.output[-300:]}"
-    return Series(tool=tool, work=WORK, runs=[measured], invalid=wrong, empty=[empty.seconds])
+    return Series(tool=tool, work=WORK, runs=[measured], invalid=wrong, empty=[empty.seconds], steps=[steps])

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
+from sync_platform.home import Home
+from sync_platform.state.server import running_url
 from tests.bench.customers import COLUMNS
 from tests.bench.measure import Measured, run
 from tests.bench.peers import cache, uv
@@ -149,6 +153,28 @@ def steps_of(ours: Ours) -> dict[str, float]:
     report = found[0]["report"] if found else {}
     told = json.loads(report) if isinstance(report, str) else report
     return {step: float(seconds) for step, seconds in told.get("performance", {}).get("seconds_by_step", {}).items()}
+
+
+def steps_of_plan(ours: Ours) -> dict[str, float]:
+    """Seconds by step of the last `plan`, which has no report: of its load, and of the steps as Dagster noted them."""
+    url = running_url(Home(Path(ours.environment["SYNC_HOME"])))
+    assert url is not None, "the plan left the state running"
+    with psycopg.connect(url) as connection:
+        load = connection.execute(
+            """SELECT extract(epoch FROM finished_at - started_at)::float8 FROM sync.loads
+               ORDER BY started_at DESC LIMIT 1"""
+        ).fetchone()
+        steps = connection.execute(
+            """SELECT substring(step_key FROM '__(desired|plan)$'),
+                      extract(epoch FROM max(timestamp) - min(timestamp))::float8
+               FROM dagster.event_logs
+               WHERE dagster_event_type IN ('STEP_START', 'STEP_SUCCESS')
+                 AND run_id = (SELECT run_id FROM dagster.event_logs ORDER BY id DESC LIMIT 1)
+               GROUP BY 1"""
+        ).fetchall()
+    known = dict(steps)
+    assert load is not None
+    return {"extract": load[0], "transform": known["desired"], "plan": known["plan"]}
 
 
 def wrong_with(ours: Ours, measured: Measured, *, rows: int, changed: int) -> str | None:
