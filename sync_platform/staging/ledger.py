@@ -36,7 +36,7 @@ class StagedLoad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class NewLoad:
     """A load that has begun, and what is known of those before it."""
 
     load_id: str
@@ -48,7 +48,7 @@ class Begun:
 _COLUMNS = "load_id, rows_read, rows_changed, rows_deleted, seq_to, complete, started_at, finished_at"
 
 
-def start(db: Database, connection: str, stream: str) -> Begun:
+def start(db: Database, connection: str, stream: str) -> NewLoad:
     """Begins a load. Loads of the stream still `running` were killed and become `failed`."""
     load_id = uuid.uuid4().hex
     with db.connection() as pg:
@@ -68,7 +68,7 @@ def start(db: Database, connection: str, stream: str) -> Begun:
         )
     state, known, seq_to = last or (None, None, None)
     reading = Reading.of(json.loads(known)) if state == "finished" and known is not None else None
-    return Begun(load_id=load_id, first=last is None, reading=reading, seq_to=seq_to or 0)
+    return NewLoad(load_id=load_id, first=last is None, reading=reading, seq_to=seq_to or 0)
 
 
 def progress(db: Database, load_id: str, rows_read: int, rows_changed: int, rows_deleted: int) -> None:

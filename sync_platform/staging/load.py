@@ -170,7 +170,7 @@ class Load:
         self._on_progress = on_progress
         self._go_on = go_on
         self._stopping = threading.Event()
-        self._begun: ledger.Begun | None = None
+        self._begun: ledger.NewLoad | None = None
         self._early: EarlyRead | None = None
         self._reader: Generator[Page] | None = None
         self._compared = 0
@@ -182,7 +182,7 @@ class Load:
         self._position: dict[str, Any] | None = None  # the last safe point of this read
         self._stored_at = limits.clock()
 
-    def begin(self, begun: ledger.Begun, *, full: bool) -> None:
+    def begin(self, begun: ledger.NewLoad, *, full: bool) -> None:
         """Begins to read while dlt and the lake are made ready, where it is known from where."""
         self._begun = begun
         if full or begun.first or begun.reading is not None:
