@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import uuid
@@ -15,6 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sync_platform.connectors.mysql import MySQL
+from sync_platform.model import DIGEST
 from tests.private_mariadb import shared
 
 MOST = dt.datetime(9999, 12, 31, 23, 59, 59, 999_999)
@@ -145,6 +147,30 @@ def test_rows_of_every_type_come_back_unchanged(
     part = part.append_column("_target_id", first["id"].cast(pa.string())).drop_columns(["id"])
     told = target.write_bulk("rows_of_all", "update", part, uuid.uuid4().hex)
     assert set(told["_status"].to_pylist()) == {"noop"}  # to the byte what is there already
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=UNHURRIED)
+@given(rows=st.lists(ROW, min_size=1, max_size=12))
+def test_the_servers_digests_are_those_of_what_it_sends(ends: tuple[MySQL, MySQL], rows: list[dict[str, Any]]) -> None:
+    source, _ = ends
+    emptied()
+    arrays = {name: pa.array([row[name] for row in rows], kind) for name, (_, _, kind) in COLUMNS.items()}
+    written(source, pa.table({"id": pa.array(range(len(rows)), pa.int32()), **arrays}))
+    *_, end = source.read("rows_of_all")
+    assert end.position is not None
+    found = source.compare("rows_of_all", 4)
+    assert found is not None
+    with contextlib.closing(found):
+        by_server = list(found.pages(end.position, range(16)))[:-1]
+    by_us = list(source.read_digested("rows_of_all"))
+    assert {page.digests for page in [*by_server, *by_us]} == {found.digests}
+    of_rows = pa.concat_tables([page.table for page in by_us])
+    assert pa.concat_tables([page.table for page in by_server]).equals(of_rows)
+    assert len(set(of_rows[DIGEST].to_pylist())) == len(
+        {repr(row) for row in of_rows.drop_columns([DIGEST]).to_pylist()}
+    )
+    summed = sum(int(total) for total in found.sums["total"].to_pylist())
+    assert summed == sum(of_rows[DIGEST].to_pylist())
 
 
 def same(found: pa.ChunkedArray, expected: pa.ChunkedArray) -> bool:

@@ -43,8 +43,9 @@ _NATIVE: Final[Mapping[str, pa.DataType]] = {
     "year": pa.int16(),
 }
 _BYTES: Final = ("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob", "vector")
-_SHAPES: Final = ("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
-                  "geometrycollection", "geomcollection")  # fmt: skip
+#: Types of geometry.
+SHAPES: Final = ("geometry", "point", "linestring", "polygon", "multipoint", "multilinestring", "multipolygon",
+                 "geometrycollection", "geomcollection")  # fmt: skip
 _DIGITS: Final = 38
 _REFUSED: Final[Mapping[str, tuple[str, ...]]] = {
     "float": (NOT_FINITE,), "double": (NOT_FINITE,), "decimal": (NOT_FINITE,), "uuid": (ODD_UUIDS,),
@@ -223,7 +224,7 @@ def _arrow(told: Mapping[str, str | None], meaning: Reading, options: TableOptio
         return pa.decimal128(precision, scale) if precision <= _DIGITS else pa.string()
     if kind == "datetime" and options.timezone:
         return pa.timestamp("us", tz="UTC")
-    if kind in _BYTES or kind in _SHAPES:
+    if kind in _BYTES or kind in SHAPES:
         return pa.binary()
     return _NATIVE.get(kind, pa.string())
 
@@ -254,7 +255,7 @@ def _column(
         expression=expression,
         not_null=told["nullable"] == "NO",
         default="auto_increment" if "auto_increment" in extra else default,
-        readonly=bool(told["generated"]) or kind in _SHAPES,
+        readonly=bool(told["generated"]) or kind in SHAPES,
         unique=unique,
         indexed=indexed,
         folded=unique and collation is not None and collation.endswith("_ci"),

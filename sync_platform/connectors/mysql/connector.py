@@ -18,7 +18,7 @@ from pydantic import PrivateAttr
 
 from sync_platform.connectors import lock_holders
 from sync_platform.connectors.connector import Connector
-from sync_platform.connectors.mysql import binlog, holders, probing, reading
+from sync_platform.connectors.mysql import binlog, comparing, holders, probing, reading
 from sync_platform.connectors.mysql.catalog import Reading, StoredTable, describe, described_query
 from sync_platform.connectors.mysql.marker import Markers
 from sync_platform.connectors.mysql.queries import columns_of
@@ -168,6 +168,25 @@ class MySQL(Connector):
     ) -> Iterator[Page]:
         """Rows changed since a position, from one snapshot; see `watermark` for what makes it safe."""
         return reading.read(self.server(), self.table(stream, fresh=True), since, fields, where, self._manner())
+
+    def read_digested(
+        self,
+        stream: str,
+        since: Position | None = None,
+        *,
+        fields: Sequence[str] | None = None,
+        where: str | None = None,
+    ) -> Iterator[Page]:
+        """As `read`, with a digest of each row where the table can be compared; see `TellsDigests`."""
+        server, table, manner = self.server(), self.table(stream, fresh=True), self._manner()
+        made = comparing.row_digests(server, table, fields, manner)
+        return reading.read(server, table, since, fields, where, manner, made)
+
+    def compare(
+        self, stream: str, bits: int, *, fields: Sequence[str] | None = None, where: str | None = None
+    ) -> comparing.TableBlocks | None:
+        """The table by blocks of digests, in one snapshot; see `TellsDigests`."""
+        return comparing.compare(self.server(), self.table(stream, fresh=True), fields, where, bits, self._manner())
 
     def get(self, stream: str, ids: Sequence[str], fields: Sequence[str]) -> pa.Table:
         """The rows of these keys (texts; JSON arrays of texts for composite keys)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from sync_platform.connectors.key_text import text_bytes
 from sync_platform.connectors.mysql.catalog import StoredColumn, StoredTable
 from sync_platform.connectors.mysql.charsets import is_known, is_unicode, to_bytes
 from sync_platform.connectors.mysql.decoding import conform, local_text
+from sync_platform.connectors.mysql.digests import RowDigests
 from sync_platform.connectors.mysql.queries import source_of
 from sync_platform.connectors.mysql.session import Server, identifier, literal
 from sync_platform.connectors.mysql.watermark import (
@@ -30,7 +32,7 @@ from sync_platform.connectors.mysql.watermark import (
 from sync_platform.connectors.query import of_query, still_good
 from sync_platform.connectors.sql import key_parts, translate
 from sync_platform.errors import RecordError
-from sync_platform.model import Page, Position
+from sync_platform.model import DIGEST, Page, Position
 
 #: Pages that may wait in memory while those before them are staged.
 _AHEAD: Final = 8
@@ -56,6 +58,7 @@ def read(
     fields: Sequence[str] | None,
     where: str | None,
     manner: Manner,
+    digests: RowDigests | None = None,
 ) -> Iterator[Page]:
     """The rows changed since a position, or all of them, from one snapshot.
 
@@ -63,11 +66,11 @@ def read(
     key. `complete` is claimed only by a full read that began at the beginning.
     """
     read_at = dt.datetime.now(dt.UTC)
-    columns = _columns(table, fields)
+    columns, name = columns_of(table, fields), digests.name if digests else None
     asked = [] if where is None else [f"({translate(where, table, 'mysql')})"]
     good = still_good(table, since)
     stored = parse(good)
-    with server.session() as session:
+    with server.session() as session, digests or contextlib.nullcontext():
         snapshot = Snapshot.begin(session)
         if isinstance(stored, Progress):
             progress, resumed = stored, True
@@ -80,15 +83,18 @@ def read(
         if progress.after:
             asked.append(behind(table, order, progress.after))
         sql = (
-            f"SELECT {_selected(columns)} FROM {source_of(table)}"
+            f"SELECT {selected(columns)} FROM {source_of(table)}"
             + (f" WHERE {' AND '.join(asked)}" if asked else "")
-            + f" ORDER BY {', '.join(_sortable(table.columns[name]) for name in order)}"
+            + f" ORDER BY {ordered(table, order)}"
         )
         last, any_row = _empty(columns), False
         for batch in ahead(session.batches(sql, f"reading {table}", manner.page_bytes), _AHEAD):
             if last.num_rows:
-                yield Page(table=_marked(table, last), position=of_query(table, progress.position()), read_at=read_at)
-            last = conform(table, columns, batch, zero_dates=manner.zero_dates)
+                position = of_query(table, progress.position())
+                yield Page(table=_marked(table, last), position=position, read_at=read_at, digests=name)
+            last = conform_page(table, columns, batch, manner)
+            if digests is not None:
+                last = last.append_column(DIGEST, digests.of(batch))
             progress = _advance(table, progress, order, batch, last, seeing=not resumed)
             any_row = any_row or last.num_rows > 0
         yield Page(
@@ -96,7 +102,20 @@ def read(
             position=of_query(table, position_of(finished(table, progress, empty=not any_row))),
             read_at=read_at,
             complete=progress.began is None and not resumed and good is since,
+            digests=name,
         )
+
+
+def conform_page(
+    table: StoredTable, columns: Sequence[StoredColumn], batch: pa.RecordBatch, manner: Manner
+) -> pa.Table:
+    """A batch off the wire in the columns' types."""
+    return conform(table, columns, batch, zero_dates=manner.zero_dates)
+
+
+def ordered(table: StoredTable, names: Sequence[str]) -> str:
+    """What stands behind ORDER BY."""
+    return ", ".join(_sortable(table.columns[name]) for name in names)
 
 
 def get(server: Server, table: StoredTable, ids: Sequence[str], fields: Sequence[str], manner: Manner) -> pa.Table:
@@ -104,7 +123,7 @@ def get(server: Server, table: StoredTable, ids: Sequence[str], fields: Sequence
 
     A key that a collation only calls equal is another one.
     """
-    columns = _columns(table, fields, cursor=False)
+    columns = columns_of(table, fields, cursor=False)
     keys = [table.columns[name] for name in table.key]
     wanted = []
     for key in dict.fromkeys(ids):
@@ -133,7 +152,7 @@ def find(
 ) -> pa.Table:
     """The rows whose `field` is one of the values to its collation: key columns, `field` and `fields`."""
     column = table.column(field)
-    columns = _columns(table, [field, *fields], cursor=False)
+    columns = columns_of(table, [field, *fields], cursor=False)
     wanted = [_said(table, column, value) for value in dict.fromkeys(values) if _fits(column, value)]
     conditions = [
         f"{identifier(field)} IN ({', '.join(wanted[start : start + _LOOKUP])})"
@@ -153,7 +172,7 @@ def _looked_up(
     if conditions:
         with server.session() as session:
             for condition in conditions:
-                sql = f"SELECT {_selected(columns)} FROM {source_of(table)} WHERE {condition}"
+                sql = f"SELECT {selected(columns)} FROM {source_of(table)} WHERE {condition}"
                 found += [
                     conform(table, columns, batch, zero_dates=manner.zero_dates)
                     for batch in session.batches(sql, f"looking up rows of {table}", manner.page_bytes)
@@ -161,7 +180,8 @@ def _looked_up(
     return pa.concat_tables(found)
 
 
-def _columns(table: StoredTable, fields: Sequence[str] | None, *, cursor: bool = True) -> list[StoredColumn]:
+def columns_of(table: StoredTable, fields: Sequence[str] | None, *, cursor: bool = True) -> list[StoredColumn]:
+    """The columns that a read of these fields selects, in the table's order."""
     if fields is None:
         return list(table.columns.values())
     wanted = {table.column(name).name for name in fields} | set(table.key)
@@ -170,7 +190,8 @@ def _columns(table: StoredTable, fields: Sequence[str] | None, *, cursor: bool =
     return [column for name, column in table.columns.items() if name in wanted]
 
 
-def _selected(columns: Sequence[StoredColumn]) -> str:
+def selected(columns: Sequence[StoredColumn]) -> str:
+    """What to SELECT, so that the values are printed whole."""
     return ", ".join(f"{column.expression} AS {identifier(column.name)}" for column in columns)
 
 

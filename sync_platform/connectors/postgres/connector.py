@@ -155,10 +155,10 @@ class Postgres(PostgresSettings):
 
     def compare(
         self, stream: str, bits: int, *, fields: Sequence[str] | None = None, where: str | None = None
-    ) -> digests.TableComparison | None:
+    ) -> digests.TableBlocks | None:
         """The table by blocks of digests, in one snapshot; see `TellsDigests`."""
         table, read_at, server = self._to_read(stream)
-        return digests.compare(server, table, fields, where, bits, read_at)
+        return digests.compare(server, table, fields, where, bits, read_at, self.page_bytes)
 
     def _to_read(self, stream: str) -> tuple[PgTable, dt.datetime, Server]:
         """A table as it is now, and a server that has all that was committed before the time."""

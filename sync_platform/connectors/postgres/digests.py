@@ -10,7 +10,6 @@ https://github.com/postgres/postgres/blob/master/src/backend/access/hash/hashfun
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
 import hashlib
 import json
@@ -21,7 +20,7 @@ from typing import Final
 import pyarrow as pa
 
 from sync_platform import __version__
-from sync_platform.connectors.ahead import ahead
+from sync_platform.connectors.blocks import Blocks
 from sync_platform.connectors.postgres.queries import source_of
 from sync_platform.connectors.postgres.reading import WITHOUT_JIT, Digested, columns_of, conform, selected
 from sync_platform.connectors.postgres.session import Server, Session, identifier, literal
@@ -37,11 +36,10 @@ from sync_platform.connectors.postgres.watermark import (
     position_of,
 )
 from sync_platform.connectors.sql import Column, translate
-from sync_platform.model import DIGEST, Page, Position
+from sync_platform.model import DIGEST, Position
 
 #: Higher when the same values get another digest, or are staged in another form.
 _FORM: Final = 1
-_AHEAD: Final = 8
 _ABLE: Final = """
 SELECT to_regprocedure('hashtextextended(text,bigint)') IS NOT NULL
    AND to_regprocedure('hashint8extended(bigint,bigint)') IS NOT NULL
@@ -112,36 +110,39 @@ def _terms(column: Column, place: int) -> list[str]:
 
 
 def compare(
-    server: Server, table: PgTable, fields: Sequence[str] | None, where: str | None, bits: int, read_at: dt.datetime
-) -> TableComparison | None:
+    server: Server,
+    table: PgTable,
+    fields: Sequence[str] | None,
+    where: str | None,
+    bits: int,
+    read_at: dt.datetime,
+    page_bytes: int,
+) -> TableBlocks | None:
     """The table's rows (those of the filter) by blocks; None where they cannot be compared."""
     if not comparable(table):
         return None
     filtered = f" WHERE {translate(where, table, 'postgres')}" if where is not None else ""
-    found = TableComparison(server, table, columns_of(table, fields), f"{source_of(table)}{filtered}", read_at)
-    try:
-        if found.open(bits):
-            return found
-    except BaseException:
-        found.give_up()
-        raise
-    found.close()
-    return None
+    found = TableBlocks(server, table, columns_of(table, fields), f"{source_of(table)}{filtered}", read_at, page_bytes)
+    return found if found.open(bits) else None
 
 
-class TableComparison:
+class TableBlocks(Blocks[Session]):
     """A table in one snapshot, by blocks of digests; see `Comparison`."""
 
-    def __init__(self, server: Server, table: PgTable, columns: Sequence[Column], asked: str, read_at: dt.datetime):
-        """`asked` is what stands behind FROM, filter included; `open` begins."""
-        self._table, self._columns, self._asked, self._read_at = table, columns, asked, read_at
-        self._stack = contextlib.ExitStack()
-        self._session = self._stack.enter_context(server.session())
-        self._reading = False
+    def __init__(
+        self,
+        server: Server,
+        table: PgTable,
+        columns: Sequence[Column],
+        asked: str,
+        read_at: dt.datetime,
+        page_bytes: int,
+    ) -> None:
+        """`asked` is what stands behind FROM, filter included."""
+        super().__init__(server.session(), read_at, page_bytes)
+        self._table, self._columns, self._asked = table, columns, asked
 
-    def open(self, bits: int) -> bool:
-        """Takes the snapshot and sums up; False when the server cannot."""
-        self._mask = 2**bits - 1
+    def _sum_up(self) -> bool:
         self._snapshot = Snapshot.begin(self._session)
         name = named(self._session, self._table, self._columns)
         if name is None:
@@ -160,11 +161,12 @@ class TableComparison:
         stored = parse(since)
         return isinstance(stored, Watermark) and stored.server == self._snapshot.server
 
-    def pages(self, since: Position, blocks: Sequence[int]) -> Iterator[Page]:
-        """The rows of these blocks. Every change since that position is among them, or was staged before."""
+    def _go_on_from(self, since: Position) -> None:
         began = parse(since)
         assert isinstance(began, Watermark)
-        progress, any_row = Progress(began=began, snapshot=self._snapshot), False
+        self._progress = Progress(began=began, snapshot=self._snapshot)
+
+    def _batches(self, blocks: Sequence[int]) -> Iterator[pa.RecordBatch]:
         wanted = ",".join(map(str, blocks))
         key = ", ".join(identifier(name) for name in self._table.key)
         sql = (
@@ -172,28 +174,18 @@ class TableComparison:
             f"FROM {self._asked} OFFSET 0) AS digested "
             f"WHERE {DIGEST} & {self._mask} IN (SELECT unnest('{{{wanted}}}'::bigint[])) ORDER BY {key}"
         )
-        if blocks:
-            self._reading = True
-            for batch in ahead(self._session.batches(sql, f"reading {self._table}", 4 * 2**20), _AHEAD):
-                rows = conform(self._table, self._columns, batch, digested=True)
-                if rows.num_rows:
-                    any_row = True
-                    if self._table.cursor is not None:
-                        seen = newest_in(rows[self._table.cursor], self._snapshot)
-                        progress = replace(progress, seen=newest(progress.seen, seen))
-                    yield Page(table=rows, position=None, read_at=self._read_at, digests=self.digests)
-            self._reading = False
-        end = position_of(finished(self._table, progress, empty=not any_row))
-        nothing = pa.table({one.name: pa.array([], one.arrow) for one in self._columns})
-        yield Page(table=nothing, position=end, read_at=self._read_at, complete=True)
+        return self._session.batches(sql, f"reading {self._table}", self._page_bytes)
 
-    def close(self) -> None:
-        """Gives the connection back, or closes it in the middle of a query."""
-        if self._reading:
-            self.give_up()
-        self._stack.close()
+    def _conform(self, batch: pa.RecordBatch) -> pa.Table:
+        return conform(self._table, self._columns, batch, digested=True)
 
-    def give_up(self) -> None:
-        """Closes the connection, whatever it is doing."""
-        self._reading = False
-        self._stack.__exit__(GeneratorExit, GeneratorExit(), None)
+    def _see(self, rows: pa.Table) -> None:
+        if self._table.cursor is not None:
+            seen = newest_in(rows[self._table.cursor], self._snapshot)
+            self._progress = replace(self._progress, seen=newest(self._progress.seen, seen))
+
+    def _end(self, *, empty: bool) -> Position:
+        return position_of(finished(self._table, self._progress, empty=empty))
+
+    def _schema(self) -> pa.Schema:
+        return pa.schema([(one.name, one.arrow) for one in self._columns])
