@@ -300,7 +300,7 @@ def _table(
         if row["unique"] == "1":
             uniques.setdefault(row["name"] or "", []).append(row["column"])
     for row in indexes:
-        if row["unique"] != "1":  # one part that is only a prefix spoils the whole index
+        if row["unique"] != "1" or not row["column"]:  # a part that is a prefix or an expression spoils the index
             uniques.pop(row["name"] or "", None)
     leading = {row["name"]: row["column"] for row in reversed(indexes)}.values()
     single = {names[0] for names in uniques.values() if len(names) == 1}

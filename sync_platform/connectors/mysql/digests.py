@@ -42,10 +42,7 @@ def comparable(table: StoredTable, columns: Sequence[StoredColumn]) -> bool:
 
     Of two rows with one key only one is staged, so that their blocks would never agree.
     """
-    unique = any(
-        set(names) <= set(table.key) and all(table.columns[name].not_null for name in names)
-        for names in table.uniques.values()
-    )
+    unique = any(set(names) <= set(table.key) for names in table.uniques.values())
     whole = table.query is None and table.why_not is None and table.options.tombstone is None
     return whole and unique and not any(column.type in SHAPES for column in columns)
 
