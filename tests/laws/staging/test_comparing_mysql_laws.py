@@ -249,3 +249,19 @@ def test_a_connection_lost_between_the_sums_and_the_rows_fails_the_load_and_the_
     done = table.load()
     assert (done.rows_changed, done.complete, table.compared) == (2, True, COUNT)
     table.check()
+
+
+def test_a_compare_that_is_closed_in_the_middle_leaves_no_connection_with_half_an_answer(
+    shop: Callable[..., Shop],
+) -> None:
+    table = shop("v INT", "1")
+    table.connector = MySQL(url=table.connector.url, tables=table.connector.tables, page_bytes=1)
+    *_, end = table.connector.read(table.stream)
+    assert end.position is not None
+    found = table.connector.compare(table.stream, 4)
+    assert found is not None
+    pages = found.pages(end.position, range(16))
+    assert next(pages).table.num_rows < COUNT
+    pages.close()  # type: ignore[attr-defined]
+    found.close()
+    assert sum(page.table.num_rows for page in table.connector.read(table.stream)) == COUNT
