@@ -171,6 +171,21 @@ class BulkTarget(Protocol):
 
 
 @runtime_checkable
+class ConditionalTarget(BulkTarget, Protocol):
+    """A bulk target that can update records on the condition that they are what they were (databases)."""
+
+    def updates_unmoved(self, stream: str) -> bool:
+        """Whether it can do so with these records."""
+
+    def update_unmoved(self, stream: str, rows: pa.Table, was: pa.Table, delivery: str) -> pa.Table:
+        """As `write_bulk` of an update, but of records which still hold the values that `was` says, row by row.
+
+        A record with another value, or that is gone, is left alone and comes back REFUSED. Where this target cannot
+        tell whether two spellings are the same value, they are not.
+        """
+
+
+@runtime_checkable
 class TellsEmpty(Protocol):
     """A target that can say at once that an object holds nothing, so that nothing need be looked up in it."""
 

@@ -14,18 +14,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeAlias
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sync_platform.connectors.ahead import Ahead
+from sync_platform.connectors.connector import ConditionalTarget
 from sync_platform.connectors.uniqueness import UniqueTarget
 from sync_platform.crash import crash_point
-from sync_platform.engine.lookups import target_rows
 from sync_platform.engine.meeting_rows import met, verdicts
-from sync_platform.engine.rowwise import SUPERSEDED
+from sync_platform.engine.second_look import recheck, superseded
 from sync_platform.errors import AccessError, TransientError, UnknownOutcome
 from sync_platform.ledger.claims import EVERYTHING, claimed
 from sync_platform.ledger.plans import PART_ROWS
@@ -48,13 +49,17 @@ WAITING_ORDER = (Op.CREATE, Op.UPDATE, Op.DELETE, Op.ARCHIVE)
 CLAIM_SECONDS = 60.0  # a claim is taken anew after this time: well before its lease ends
 
 
+#: Rows that were sent together, and what the target answered.
+_Answer: TypeAlias = "tuple[pl.DataFrame, pa.Table]"
+
+
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """A part that was written: rows decided without a write, rows to write, and these by group with their answers."""
 
     decided: pl.DataFrame
     pending: pl.DataFrame
-    answers: list[tuple[pl.DataFrame, pa.Table]]
+    answers: list[_Answer]
 
 
 #: The settled rows of a part, and its rows with their old and new values.
@@ -128,13 +133,35 @@ class BulkDelivery:
                     one.result()
 
     def _sent(self, op: Op, rows: pl.DataFrame) -> _Sent:
-        """Writes a part."""
-        superseded, rows = self._superseded(rows)
-        decided, pending = self._recheck(op, rows)
-        decided = pl.concat([superseded, decided], how="diagonal_relaxed") if superseded.height else decided
+        """Writes a part: records that are as they were planned at once, the others after another look."""
+        newer, rows = superseded(self.session.database, self.spec, self.plan, rows)
         crash_point("before_intent")
         crash_point("after_intent")
-        return _Sent(decided, pending, [(group, self._send(op, group)) for group in self._groups(op, pending)])
+        conditional = op is Op.UPDATE and self._conditional
+        answers, others = self._as_planned(rows) if conditional else ([], rows)
+        decided, pending = recheck(self.connector, self.stream, self.fields, op, others, exact=self.exact)
+        for group in self._groups(op, pending):
+            answers.append((group, self._send(op, group, again=conditional, unmoved=conditional and self.exact)))
+        decided = pl.concat([newer, decided], how="diagonal_relaxed") if newer.height else decided
+        return _Sent(decided, pl.concat([rows.clear(), *[group for group, _ in answers]]), answers)
+
+    @cached_property
+    def _conditional(self) -> bool:
+        return isinstance(self.target, ConditionalTarget) and self.target.updates_unmoved(self.stream.name)
+
+    def _as_planned(self, rows: pl.DataFrame) -> tuple[list[_Answer], pl.DataFrame]:
+        """Updates the records that are as they were planned: these rows with their answers, and the other rows."""
+        answers: list[_Answer] = []
+        others = [rows.clear()]
+        for group in self._groups(Op.UPDATE, rows):
+            told = self._send(Op.UPDATE, group, unmoved=True)
+            refused = pc.equal(told["_status"], str(Status.REFUSED))
+            left = pl.Series(told.filter(refused)["_key"], dtype=pl.String)
+            if not left.is_empty():
+                others.append(group.filter(pl.col("_key").is_in(left.implode())))
+                group, told = group.filter(~pl.col("_key").is_in(left.implode())), told.filter(pc.invert(refused))
+            answers.append((group, told))
+        return answers, pl.concat(others)
 
     def _told(self, op: Op, sent: _Sent) -> _Told:
         """The settled rows of a part that was written, and its rows with their old and new values."""
@@ -178,69 +205,6 @@ class BulkDelivery:
             kept.set_result(None)
             return self._settle(told, kept)
 
-    def _superseded(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Rows of which an event delivered a newer version since the plan, and the others."""
-        with self.session.database.reading() as connection:
-            told = connection.execute(
-                """SELECT DISTINCT l.source_key, l.target_id, l.version_cursor, l.version_read_at
-                   FROM sync.queue q JOIN sync.links l ON l.sync = q.sync AND l.source_key = q.key
-                   WHERE q.sync = %s AND q.finished_at >= %s AND l.version_cursor IS NOT NULL""",
-                (self.spec.name, self.plan.evaluated_at),
-            ).fetchall()
-        if not told:
-            return rows.clear(), rows
-        names = {"_key": pl.String, "_linked_id": pl.String, "_v": pl.Int64, "_r": pl.Int64}
-        known = pl.DataFrame(told, schema=names, orient="row")
-        joined = rows.join(known, on="_key", how="left", maintain_order="left")
-        newer = (pl.col("_v") > pl.col("_cursor")) | (
-            (pl.col("_v") == pl.col("_cursor")) & (pl.col("_r").fill_null(0) > pl.col("_read_at").fill_null(0))
-        )
-        joined = joined.with_columns(newer.fill_null(False).alias("_newer"))
-        done = joined.filter("_newer").with_columns(
-            _target_id=pl.coalesce("_target_id", "_linked_id"),
-            _status=pl.lit(str(Status.NOOP)),
-            _why=pl.lit(SUPERSEDED),
-        )
-        extra = ["_linked_id", "_v", "_r", "_newer"]
-        return done.drop(extra), joined.filter(~pl.col("_newer")).drop(extra)
-
-    def _recheck(self, op: Op, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Rows decided without a write (`_status`, `_why`) and rows to write."""
-        undecided = rows.with_columns(_status=pl.lit(None, dtype=pl.String), _why=pl.lit(None, dtype=pl.String))
-        if op is Op.CREATE:
-            return undecided.clear(), rows
-        now = target_rows(self.connector, self.stream, rows["_target_id"].to_list(), self.fields)
-        now = now.rename({name: f"now:{name}" for name in now.columns if name != "_target_id"})
-        seen = undecided.join(now.with_columns(_there=pl.lit(True)), on="_target_id", how="left", maintain_order="left")
-        sent = [name for name in self.fields if f"now:{name}" in seen.columns]
-        unlike = pl.any_horizontal(
-            *[pl.col("_fields").list.contains(n) & pl.col(f"now:{n}").ne_missing(pl.col(f"new:{n}")) for n in sent],
-            pl.lit(False),
-        )
-        moved = pl.any_horizontal(
-            *[pl.col(f"now:{n}").ne_missing(pl.col(f"old:{n}")) for n in sent],
-            pl.lit(False),
-        )
-        gone = pl.col("_there").is_null()
-        gone_status = Status.REFUSED if op is Op.UPDATE else Status.NOOP
-        seen = seen.with_columns(
-            _status=pl.when(gone).then(pl.lit(str(gone_status)))
-            .when(pl.lit(op is Op.UPDATE) & ~unlike).then(pl.lit(str(Status.NOOP)))
-            .when(pl.lit(op is Op.UPDATE and self.exact) & moved).then(pl.lit(str(Status.REFUSED)))
-        )  # fmt: skip
-        seen = seen.with_columns(
-            _why=pl.when(gone).then(pl.lit("the target record is gone"))
-            .when(pl.col("_status") == str(Status.NOOP)).then(pl.lit("the target has these values already"))
-            .when(pl.col("_status") == str(Status.REFUSED)).then(pl.lit("the target record changed since the plan"))
-        )  # fmt: skip
-        truth = [
-            pl.when(pl.col("_there")).then(pl.col(f"now:{n}")).otherwise(pl.col(f"old:{n}")).alias(f"old:{n}")
-            for n in sent
-        ]
-        seen = seen.with_columns(truth).select(undecided.columns)
-        decided = seen.filter(pl.col("_status").is_not_null())
-        return decided, seen.filter(pl.col("_status").is_null()).drop("_status", "_why")
-
     def _groups(self, op: Op, rows: pl.DataFrame) -> list[pl.DataFrame]:
         if rows.is_empty():
             return []
@@ -249,14 +213,19 @@ class BulkDelivery:
         sets = rows.with_columns(_set=pl.col("_fields").list.sort().list.join("\x1f"))
         return [group.drop("_set") for group in sets.partition_by("_set", maintain_order=True)]
 
-    def _send(self, op: Op, rows: pl.DataFrame) -> pa.Table:
+    def _send(self, op: Op, rows: pl.DataFrame, *, again: bool = False, unmoved: bool = False) -> pa.Table:
+        """What the target answered; `unmoved`: only records that have the old values are written."""
         names = self.fields if op is Op.CREATE else tuple(rows["_fields"][0])
         names = () if op in {Op.DELETE, Op.ARCHIVE} else names
         # named by what it writes, so that a plan taken up again finds the markers of its own groups
         kind = hashlib.sha256("\x1f".join(sorted(names)).encode()).hexdigest()[:12]
-        delivery = f"{self.plan.plan_id}:{self.part}:{op}:{kind}"
+        delivery = f"{self.plan.plan_id}:{self.part}:{op}:{kind}" + (":again" if again else "")
         table = rows.select("_key", "_target_id", *[pl.col(f"new:{name}").alias(name) for name in names]).to_arrow()
-        return self._write(str(op), table, delivery)
+        if unmoved and isinstance(self.target, ConditionalTarget):
+            was = rows.select(pl.col(f"old:{name}").alias(name) for name in self.fields).to_arrow()
+            return self._repeated(partial(self.target.update_unmoved, self.stream.name, table, was, delivery))
+        match = (self.spec.match,) if op is Op.CREATE and isinstance(self.target, UniqueTarget) else ()
+        return self._repeated(partial(self.target.write_bulk, self.stream.name, str(op), table, delivery, *match))
 
     def _answered(self, op: Op, rows: pl.DataFrame, told: pa.Table) -> pl.DataFrame:
         """The settled rows of a group by what the target answered; those for `finish` are put aside."""
@@ -284,13 +253,11 @@ class BulkDelivery:
             joined = joined.filter(~waits)
         return _as_settled(joined, self.fields, refused=True)
 
-    def _write(self, op: str, table: pa.Table, delivery: str) -> pa.Table:
+    def _repeated(self, send: Callable[[], pa.Table]) -> pa.Table:
         attempt = 0
         while True:
             try:
-                if op == Op.CREATE and isinstance(self.target, UniqueTarget):
-                    return self.target.write_bulk(self.stream.name, op, table, delivery, self.spec.match)
-                return self.target.write_bulk(self.stream.name, op, table, delivery)
+                return send()
             except (UnknownOutcome, TransientError) as error:
                 # a repeated delivery is harmless: the marker in the target says whether it happened
                 if attempt >= self.spec.errors.retries:

@@ -183,7 +183,25 @@ def _sent(source: Side, target: Side, names: Sequence[str]) -> dict[int, str]:
     kept = [row for row, key in enumerate(part["_key"].to_pylist()) if int(key) not in refused]
     told = target.connector.write_bulk(TABLE, "update", again.take(pa.array(kept, pa.int64())), uuid.uuid4().hex)
     assert set(told["_status"].to_pylist()) <= {"noop"}, told.to_pylist()  # to the byte what is there already
+    _held_to_what_was(target, again.take(pa.array(kept, pa.int64())))
     return refused
+
+
+def _held_to_what_was(target: Side, part: pa.Table) -> None:
+    """An update takes place where the values that were read are still there, and only there."""
+    names = [name for name in part.column_names if not name.startswith("_")]
+    if not part.num_rows:
+        return
+    read = target.connector.get(TABLE, part["_target_id"].to_pylist(), names)
+    place = pa.array([read["id"].cast(pa.string()).to_pylist().index(key) for key in part["_target_id"].to_pylist()])
+    now = read.take(place).select(names)
+    told = target.connector.update_unmoved(TABLE, part, now, uuid.uuid4().hex)
+    assert "refused" not in told["_status"].to_pylist(), told.to_pylist()
+    other = now.take(pa.array([*range(1, part.num_rows), 0]))
+    told = target.connector.update_unmoved(TABLE, part, other, uuid.uuid4().hex)
+    for row, one, two in zip(told.to_pylist(), now.to_pylist(), other.to_pylist(), strict=True):
+        unlike = any(a != b and not (a != a and b != b) for a, b in zip(one.values(), two.values(), strict=True))
+        assert (row["_status"] == "refused") == unlike, (row, one, two)
 
 
 def _mapped(table: pa.Table, mapping: CompiledMapping) -> tuple[pa.Table, dict[int, str]]:

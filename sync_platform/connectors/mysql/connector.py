@@ -23,6 +23,7 @@ from sync_platform.connectors.mysql.catalog import Reading, StoredTable, describ
 from sync_platform.connectors.mysql.marker import Markers
 from sync_platform.connectors.mysql.queries import columns_of
 from sync_platform.connectors.mysql.session import Server, identifier
+from sync_platform.connectors.mysql.statements import MOST_COLUMNS
 from sync_platform.connectors.mysql.storing import text_of
 from sync_platform.connectors.mysql.writing import apply_part
 from sync_platform.connectors.query import refuse_unfit, unfollowable_query
@@ -270,6 +271,17 @@ class MySQL(Connector):
 
         An update whose row is gone comes back REFUSED, an update or delete that changes nothing NOOP.
         """
+        return self._delivered(stream, Op(op), rows, None, delivery)
+
+    def updates_unmoved(self, stream: str) -> bool:
+        """Whether a part has room for what rows were."""
+        return len(self.table(stream).columns) <= MOST_COLUMNS // 2
+
+    def update_unmoved(self, stream: str, rows: pa.Table, was: pa.Table, delivery: str) -> pa.Table:
+        """Updates rows that are as they were, and writes the marker, in one transaction; see `ConditionalTarget`."""
+        return self._delivered(stream, Op.UPDATE, rows, was, delivery)
+
+    def _delivered(self, stream: str, op: Op, rows: pa.Table, was: pa.Table | None, delivery: str) -> pa.Table:
         table = self.table(stream)
         with lock_holders.telling(partial(holders.longest, self.server())), self.server().session() as session:
             markers = self._markers_of()
@@ -278,7 +290,7 @@ class MySQL(Connector):
             recorded = markers.claim(session, delivery, stream)
             if recorded is not None:
                 return recorded
-            outcomes = apply_part(session, table, Op(op), rows)
+            outcomes = apply_part(session, table, op, rows, was)
             markers.record(session, delivery, outcomes)
             crash_point("request_sent")
             session.commit(f"delivery {delivery} to {stream}")

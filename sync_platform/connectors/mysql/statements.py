@@ -16,10 +16,14 @@ import pyarrow.compute as pc
 from sync_platform.connectors.mysql.catalog import StoredColumn, StoredTable
 from sync_platform.connectors.mysql.session import identifier, literal
 
+#: Columns of a table that the server takes for certain.
+MOST_COLUMNS: Final = 1000
+
 PART: Final = "_sync_part"
-#: Its columns beside the values: the row's number, and the parts of the key.
+#: Its columns beside the values: the row's number, the parts of the key, and the values that were.
 NUMBER: Final = "_sync_n"
 KEY: Final = "_sync_k"
+WAS: Final = "_sync_w"
 
 #: Column types that a file's text is not assigned to as it stands.
 _CONVERTED: Final = {"bit": "CAST({} AS UNSIGNED)", "bytes": "UNHEX({})"}
@@ -100,17 +104,25 @@ def load(place: str, names: Sequence[str], kinds: Sequence[str]) -> str:
     )
 
 
-def make_part(table: StoredTable, given: Sequence[str]) -> str:
-    """The temporary table that holds a part: the row's number, the key it means, the values given."""
+def make_part(table: StoredTable, given: Sequence[str], was: Sequence[str] = ()) -> str:
+    """The temporary table that holds a part: the row's number, the key it means, the values given, those that were."""
     columns = [f"`{NUMBER}` INT NOT NULL PRIMARY KEY"]
     columns += [f"`{KEY}{i}` {table.columns[name].definition}" for i, name in enumerate(table.key)]
     columns += [f"{identifier(name)} {table.columns[name].definition}" for name in given]
+    columns += [f"`{WAS}{i}` {_roomy(table.columns[name])}" for i, name in enumerate(was)]
     return f"CREATE TEMPORARY TABLE {PART} ({', '.join(columns)}) ENGINE=InnoDB"
 
 
-def part_names(table: StoredTable, given: Sequence[str]) -> list[str]:
+def _roomy(column: StoredColumn) -> str:
+    """The column's type, or one that takes up no room in a row: the values of a row are twice in a part."""
+    if column.is_text:
+        return f"LONGTEXT CHARACTER SET {column.charset} COLLATE {column.collation} NULL"
+    return "LONGBLOB NULL" if pa.types.is_binary(column.arrow) else column.definition
+
+
+def part_names(table: StoredTable, given: Sequence[str], was: Sequence[str] = ()) -> list[str]:
     """The columns of the staged part, in their order."""
-    return [NUMBER, *(f"{KEY}{i}" for i, _ in enumerate(table.key)), *given]
+    return [NUMBER, *(f"{KEY}{i}" for i, _ in enumerate(table.key)), *given, *(f"{WAS}{i}" for i, _ in enumerate(was))]
 
 
 def _here(table: StoredTable) -> str:
@@ -124,28 +136,37 @@ def _here(table: StoredTable) -> str:
     return " AND ".join(found)
 
 
-def _differs(column: StoredColumn) -> str:
-    name, how = identifier(column.name), "BINARY " if column.is_text else ""
-    return f"NOT ({how}t.{name} <=> {how}p.{name})"
+def _differs(column: StoredColumn, staged: str | None = None) -> str:
+    how = "BINARY " if column.is_text else ""
+    return f"NOT ({how}t.{identifier(column.name)} <=> {how}p.{identifier(staged or column.name)})"
 
 
-def compare(table: StoredTable, given: Sequence[str]) -> str:
-    """The staged rows that are not there or do not differ. All are locked (HAVING, unlike WHERE, lets none go)."""
+def compare(table: StoredTable, given: Sequence[str], was: Sequence[str] = ()) -> str:
+    """The staged rows that are not there (as they were), or do not differ.
+
+    All are locked (HAVING, unlike WHERE, lets none go).
+    """
     differs = " OR ".join(_differs(table.columns[name]) for name in given) or "0"
+    there = " AND ".join([f"t.{identifier(table.key[0])} IS NOT NULL", *_still(table, was)])
     return (
-        f"SELECT p.`{NUMBER}` AS n, t.{identifier(table.key[0])} IS NOT NULL AS there, ({differs}) AS differs "
+        f"SELECT p.`{NUMBER}` AS n, {there} AS there, ({differs}) AS differs "
         f"FROM {PART} p LEFT JOIN {identifier(table.schema, table.name)} t ON {_here(table)} "
         "HAVING there = 0 OR differs = 0 FOR UPDATE"
     )
 
 
-def update(table: StoredTable, given: Sequence[str], low: int, high: int) -> str:
-    """Sets the given columns of the rows of a range that differ in one of them."""
+def _still(table: StoredTable, was: Sequence[str]) -> list[str]:
+    return [f"NOT {_differs(table.columns[name], f'{WAS}{i}')}" for i, name in enumerate(was)]
+
+
+def update(table: StoredTable, given: Sequence[str], low: int, high: int, was: Sequence[str] = ()) -> str:
+    """Sets the given columns of the rows of a range that differ in one of them (and are as they were)."""
     sets = ", ".join(f"t.{identifier(name)} = p.{identifier(name)}" for name in given)
     differs = " OR ".join(_differs(table.columns[name]) for name in given)
+    wanted = " AND ".join([f"p.`{NUMBER}` >= {low} AND p.`{NUMBER}` < {high} AND ({differs})", *_still(table, was)])
     return (
         f"UPDATE {PART} p STRAIGHT_JOIN {identifier(table.schema, table.name)} t ON {_here(table)} SET {sets} "
-        f"WHERE p.`{NUMBER}` >= {low} AND p.`{NUMBER}` < {high} AND ({differs})"
+        f"WHERE {wanted}"
     )
 
 

@@ -45,9 +45,10 @@ _STATEMENT: Final = 1 << 20  # bytes of one INSERT, about
 _WORTH_LOADING: Final = 100  # rows from which a LOAD DATA is tried
 
 
-def apply_part(session: Session, table: StoredTable, op: Op, rows: pa.Table) -> pa.Table:
+def apply_part(session: Session, table: StoredTable, op: Op, rows: pa.Table, was: pa.Table | None = None) -> pa.Table:
     """Writes rows inside the open transaction; the outcomes as `write_bulk` answers them.
 
+    An update of rows that no longer have the values `was` comes back REFUSED, too.
     Raises ConfigError for what is wrong with every row, and what the session raises for the server.
     """
     given = [name for name in rows.column_names if name not in _TECHNICAL]
@@ -68,11 +69,31 @@ def apply_part(session: Session, table: StoredTable, op: Op, rows: pa.Table) -> 
         typed = keys | typed
     for row, refusal_ in refused.items():
         outcome.settle(row, Status.FAILED, refusal_)
+    if was is not None:
+        former, unlike = _former(table, was)
+        typed |= former
+        for row in unlike - refused.keys():
+            refused[row] = _moved(table, outcome.targets[row])
+            outcome.settle(row, Status.REFUSED, refused[row])
     places = np.array([row for row in range(rows.num_rows) if row not in refused], np.int64)
     if len(places):
         sent = {name: values.take(pa.array(places)) for name, values in typed.items()} if refused else typed
-        _Part(session, table, given, sent, places, outcome).apply(op)
+        _Part(session, table, given, sent, places, outcome, () if was is None else was.column_names).apply(op)
     return outcome.table()
+
+
+def _moved(table: StoredTable, target: str | None) -> Refusal:
+    return Refusal(None, f"{table} no longer has a row {target} that is as it was planned")
+
+
+def _former(table: StoredTable, was: pa.Table) -> tuple[dict[str, pa.Array], set[int]]:
+    """The values that rows must still have, as they are staged, and the rows with one that is none of this table's."""
+    found: dict[str, pa.Array] = {}
+    unlike: set[int] = set()
+    for i, name in enumerate(was.column_names):
+        found[f"{statements.WAS}{i}"], odd = stored(table, table.column(name), was[name])
+        unlike |= odd.keys()
+    return found, unlike
 
 
 def _refuse_whole_part(table: StoredTable, op: Op, given: Sequence[str]) -> None:
@@ -122,8 +143,10 @@ class _Part:
         typed: dict[str, pa.Array],
         places: np.ndarray,
         outcome: PartOutcome,
+        was: Sequence[str] = (),
     ) -> None:
         self.session, self.table, self.given, self.outcome = session, table, list(given), outcome
+        self.was = was
         self.typed, self.places, self.doing = typed, places, f"writing {table}"
         self.place = identifier(table.schema, table.name)
 
@@ -133,13 +156,13 @@ class _Part:
             self._create()
             return
         self.session.run(f"DROP TEMPORARY TABLE IF EXISTS {statements.PART}", self.doing)
-        self.session.run(statements.make_part(self.table, self.given), f"staging rows for {self.table}")
-        names = statements.part_names(self.table, self.given)
+        self.session.run(statements.make_part(self.table, self.given, self.was), f"staging rows for {self.table}")
+        names = statements.part_names(self.table, self.given, self.was)
         self.typed[statements.NUMBER] = pa.array(range(len(self.places)), pa.int32())
         self._store(statements.PART, names, None)
         if op is Op.UPDATE:
-            self._settle(statements.compare(self.table, self.given), gone=Status.REFUSED)
-            self._isolated(lambda low, high: statements.update(self.table, self.given, low, high))
+            self._settle(statements.compare(self.table, self.given, self.was), gone=Status.REFUSED)
+            self._isolated(lambda low, high: statements.update(self.table, self.given, low, high, self.was))
         else:
             now = local_text(dt.datetime.now(dt.UTC), self._zone())
             self._settle(statements.alive(self.table), gone=Status.NOOP)
@@ -236,6 +259,8 @@ class _Part:
             return None
         if name.startswith(statements.KEY):
             name = self.table.key[int(name.removeprefix(statements.KEY))]
+        elif name.startswith(statements.WAS):
+            name = self.was[int(name.removeprefix(statements.WAS))]
         return self.table.columns[name]
 
     def _may_load(self, place: str, names: Sequence[str], count: int) -> bool:
@@ -305,7 +330,9 @@ class _Part:
             if self.outcome.statuses[place] != Status.APPLIED:
                 continue
             if row["there"] != "1":
-                why = Refusal(None, f"{self.table} no longer has a row {self.outcome.targets[place]}")
+                target = self.outcome.targets[place]
+                gone_row = Refusal(None, f"{self.table} no longer has a row {target}")
+                why = _moved(self.table, target) if self.was else gone_row
                 self.outcome.settle(place, gone, why if gone is Status.REFUSED else None)
             elif row["differs"] != "1":
                 self.outcome.settle(place, Status.NOOP)

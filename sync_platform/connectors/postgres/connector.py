@@ -17,17 +17,24 @@ from sync_platform.connectors import lock_holders
 from sync_platform.connectors.capture import Behind, Feed
 from sync_platform.connectors.postgres import adding, digests, holders, notices, probing, queries, reading, replication
 from sync_platform.connectors.postgres.catalog import describe
-from sync_platform.connectors.postgres.few import MOST, updated
+from sync_platform.connectors.postgres.few import updated
 from sync_platform.connectors.postgres.marker import Markers
 from sync_platform.connectors.postgres.replication import Kept
 from sync_platform.connectors.postgres.session import Server, identifier, literal
 from sync_platform.connectors.postgres.settings import PostgresSettings
-from sync_platform.connectors.postgres.storing import text_of
+from sync_platform.connectors.postgres.statements import MOST_COLUMNS
+from sync_platform.connectors.postgres.storing import as_texts
 from sync_platform.connectors.postgres.straight import written
 from sync_platform.connectors.postgres.table import PgTable, PostgresOptions, uniqueness
-from sync_platform.connectors.postgres.writing import TECHNICAL, apply_part, outdated, refuse_keyless, refuse_whole_part
+from sync_platform.connectors.postgres.writing import (
+    TECHNICAL,
+    apply_part,
+    deliver_part,
+    outdated,
+    refuse_keyless,
+)
 from sync_platform.connectors.query import unfollowable_query
-from sync_platform.connectors.sql import Table, TableOptions, refusals_before_sending, translate
+from sync_platform.connectors.sql import TableOptions, translate
 from sync_platform.connectors.uniqueness import Uniqueness
 from sync_platform.crash import crash_point
 from sync_platform.errors import ConfigError
@@ -90,6 +97,11 @@ class Postgres(PostgresSettings):
         """The table as it must be known to write these values: what a person added to it since is looked up."""
         table = self.table(stream)
         return self.table(stream, fresh=True) if outdated(table, names, texts) else table
+
+    def _table_of(self, stream: str, rows: pa.Table) -> PgTable:
+        """The table as it must be known to write these rows."""
+        names = [name for name in rows.column_names if name not in TECHNICAL]
+        return self._table_for(stream, names, lambda name: pc.unique(rows[name].cast(pa.string())).to_pylist())
 
     def stream(self, name: str) -> Stream:
         """The stream of a table or view; ConfigError with the nearest names when there is none.
@@ -195,9 +207,11 @@ class Postgres(PostgresSettings):
         names, op = sorted({name for change in changes for name in change.fields}), changes[0].op
         table = self._table_for(stream, names, lambda name: [change.fields.get(name) for change in changes])
         marked = op is Op.CREATE or table.procedure is not None  # a repeated update by key is harmless by itself
-        short = self._updated(table, changes) if op is Op.UPDATE and not marked and len(changes) <= MOST else None
-        if short is not None:
-            return short
+        if op is Op.UPDATE and not marked:
+            short = updated(self.plain(), table, changes)
+            if short is not None:
+                self._traffic.api_calls += 1
+                return short
         found: dict[int, pa.Table] = {}
         with self.server().session() as session:
             markers = self._markers_of()
@@ -213,7 +227,7 @@ class Postgres(PostgresSettings):
                 if i not in found:
                     groups.setdefault(tuple(sorted(change.fields)), []).append(i)
             for same, places in groups.items():
-                part = _texts(table, same, [changes[i] for i in places])
+                part = as_texts(table, same, [changes[i] for i in places])
                 answer = apply_part(session, table, op, part, changes[0].match)
                 found |= {place: answer.slice(row, 1) for row, place in enumerate(places)}
             if marked and groups:
@@ -223,39 +237,12 @@ class Postgres(PostgresSettings):
             crash_point("answer_received")
         return [_outcome(change, found[i]) for i, change in enumerate(changes)]
 
-    def _updated(self, table: PgTable, changes: Sequence[Change]) -> list[Outcome] | None:
-        """The outcomes of a few updates of the same fields that go well; None: none of them was made.
-
-        Columns that might store something else than they are given are left to the longer way, which refuses that.
-        """
-        names = sorted(changes[0].fields)
-        if not names or any(table.column(name).rounds for name in names):
-            return None
-        if any(not c.target_id or c.fields.keys() != changes[0].fields.keys() for c in changes):
-            return None
-        refuse_whole_part(table, Op.UPDATE, names)
-        texts = _texts(table, names, changes)
-        if refusals_before_sending(table, Op.UPDATE, texts):
-            return None
-        values = zip(*(texts[name].to_pylist() for name in names), strict=True)
-        rows = list(zip(texts["_target_id"].to_pylist(), values, strict=True))
-        self._traffic.api_calls += 1
-        done = updated(self.plain(), table, names, rows)
-        if done is None:
-            return None
-        return [
-            Outcome(key=c.key, op=c.op, status=one.status, target_id=c.target_id, reason=one.reason)
-            for c, one in zip(changes, done, strict=True)
-        ]
-
     def write_bulk(self, stream: str, op: str, rows: pa.Table, delivery: str, match: Sequence[str] = ()) -> pa.Table:
         """Writes a part and its marker in one transaction; see `BulkTarget` and `UniqueTarget`.
 
         An update or delete whose row is gone comes back REFUSED, an update that changes nothing NOOP.
         """
-        names = [name for name in rows.column_names if name not in TECHNICAL]
-        table = self._table_for(stream, names, lambda name: pc.unique(rows[name].cast(pa.string())).to_pylist())
-        markers = self._markers_of()
+        table, markers = self._table_of(stream, rows), self._markers_of()
         with lock_holders.telling(partial(holders.longest, self.server(), table)), self.server().session() as session:
             markers.prepare(session)
             if op == Op.CREATE and table.plain_inserts:
@@ -264,17 +251,22 @@ class Postgres(PostgresSettings):
                 done = written(self.plain(), markers, table, rows, delivery, stream)
                 if done is not None:
                     return done
-            session.begin(read_only=False)
-            recorded = markers.claim(session, delivery, stream)
-            if recorded is not None:
-                return recorded
-            session.run("SET CONSTRAINTS ALL IMMEDIATE", f"writing {stream}")
-            outcomes = apply_part(session, table, Op(op), rows, match)
-            markers.record(session, delivery, outcomes)
-            crash_point("request_sent")
-            session.commit(f"delivery {delivery} to {stream}")
-            crash_point("answer_received")
-        return outcomes
+            return deliver_part(
+                session, markers, table, delivery, partial(apply_part, session, table, Op(op), rows, match)
+            )
+
+    def updates_unmoved(self, stream: str) -> bool:
+        """Whether a part has room for what rows were; a procedure does what it does."""
+        table = self.table(stream)
+        return table.procedure is None and len(table.columns) <= MOST_COLUMNS // 2
+
+    def update_unmoved(self, stream: str, rows: pa.Table, was: pa.Table, delivery: str) -> pa.Table:
+        """Updates rows that are as they were, and writes the marker, in one transaction; see `ConditionalTarget`."""
+        table, markers = self._table_of(stream, rows), self._markers_of()
+        apply = partial(apply_part, table=table, op=Op.UPDATE, rows=rows, was=was)
+        with lock_holders.telling(partial(holders.longest, self.server(), table)), self.server().session() as session:
+            markers.prepare(session)
+            return deliver_part(session, markers, table, delivery, partial(apply, session))
 
     def uniqueness(self, stream: str, match: Sequence[str]) -> Uniqueness:
         """Whether a unique constraint of the table covers exactly these columns; see `UniqueTarget`."""
@@ -368,19 +360,6 @@ def _stream(name: str, options: TableOptions, *, key: tuple[str, ...], cursor: s
         compare="links",
         empty_is_null=False,
     )
-
-
-def _texts(table: Table, names: Sequence[str], changes: Sequence[Change]) -> pa.Table:
-    """Single changes as a part: every value as text, which the database reads in the column's type."""
-    columns: dict[str, list[str | None]] = {
-        "_key": [change.key for change in changes],
-        "_target_id": [change.target_id for change in changes],
-    }
-    for name in names:
-        column = table.column(name)
-        values = [change.fields[name] for change in changes]
-        columns[name] = [None if value is None else text_of(value, column) for value in values]
-    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def _outcome(change: Change, told: pa.Table) -> Outcome:

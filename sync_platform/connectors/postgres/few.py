@@ -8,40 +8,52 @@ by key is harmless, also when the connection was lost while it was being committ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import psycopg
+import pyarrow as pa
 
 from sync_platform.connectors.postgres.connections import Connections
 from sync_platform.connectors.postgres.statements import update
+from sync_platform.connectors.postgres.storing import as_texts
 from sync_platform.connectors.postgres.table import PgTable
+from sync_platform.connectors.postgres.writing import refuse_whole_part
+from sync_platform.connectors.sql import refusals_before_sending
 from sync_platform.crash import crash_point
-from sync_platform.model import Status
+from sync_platform.model import Change, Op, Outcome, Status
 
 #: More rows than these are worth a temporary table.
 MOST: Final = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """What became of one row."""
+def updated(connections: Connections, table: PgTable, changes: Sequence[Change]) -> list[Outcome] | None:
+    """The outcomes of a few updates of the same fields that go well, all or none; None: none of them was made.
 
-    status: Status
-    reason: str | None = None
+    Columns that might store something else than they are given are left to the longer way, which refuses that.
+    """
+    names = sorted(changes[0].fields)
+    if len(changes) > MOST or not names or any(table.column(name).rounds for name in names):
+        return None
+    if any(not c.target_id or c.fields.keys() != changes[0].fields.keys() for c in changes):
+        return None
+    refuse_whole_part(table, Op.UPDATE, names)
+    texts = as_texts(table, names, changes)
+    if refusals_before_sending(table, Op.UPDATE, texts):
+        return None
+    told = _told(connections, table, names, texts)
+    return None if told is None else [_outcome(table, change, *told[at]) for at, change in enumerate(changes)]
 
 
-def updated(
-    connections: Connections, table: PgTable, names: Sequence[str], rows: Sequence[tuple[str, Sequence[str | None]]]
-) -> list[Done] | None:
-    """Sets the named columns of rows (key, values as text), all or none; None: it did not work out."""
+def _told(
+    connections: Connections, table: PgTable, names: Sequence[str], rows: pa.Table
+) -> dict[int, tuple[bool, bool]] | None:
+    """Of each row whether it was updated and whether it is there; None: it did not work out."""
     columns = ["_n", "_target_id", *names]
     sources = ", ".join(["%s::bigint[]", *["%s::text[]"] * (len(columns) - 1)])
     quoted = ", ".join('"' + name.replace('"', '""') + '"' for name in columns).replace("%", "%%")
     sql = update(table, names, 0, MOST, part="{part}").replace("%", "%%")
     sql = sql.replace("{part}", f"(SELECT * FROM unnest({sources}) AS u({quoted}))")
-    given: list[list[Any]] = [list(range(len(rows))), [key for key, _ in rows]]
-    given += [[values[at] for _, values in rows] for at in range(len(names))]
+    given = [list(range(rows.num_rows)), *(rows[name].to_pylist() for name in columns[1:])]
     try:
         with connections.one() as connection:
             with connection.pipeline():
@@ -53,12 +65,10 @@ def updated(
             crash_point("answer_received")
     except psycopg.Error:
         return None
-    return [_done(table, key, *told[at]) for at, (key, _) in enumerate(rows)]
+    return told
 
 
-def _done(table: PgTable, key: str, done: bool, there: bool) -> Done:
-    if done:
-        return Done(status=Status.APPLIED)
-    if there:
-        return Done(status=Status.NOOP)
-    return Done(status=Status.REFUSED, reason=f"{table} no longer has a row {key}")
+def _outcome(table: PgTable, change: Change, done: bool, there: bool) -> Outcome:
+    status = Status.APPLIED if done else Status.NOOP if there else Status.REFUSED
+    reason = f"{table} no longer has a row {change.target_id}" if status is Status.REFUSED else None
+    return Outcome(key=change.key, op=change.op, status=status, target_id=change.target_id, reason=reason)

@@ -9,12 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+import pyarrow as pa
+
 from sync_platform.connectors.postgres.session import identifier, literal
 from sync_platform.connectors.postgres.table import PgTable, Unique
 from sync_platform.connectors.sql import Column, Table
 from sync_platform.errors import ConfigError
 
+#: Columns of a table that the server takes for certain.
+MOST_COLUMNS: Final = 1500
+
 PART: Final = "_part"
+
+#: What the values that a row must still have are called in a part, with a number behind.
+WAS: Final = "_sync_w"
 
 #: Types whose `=` means "the same value". Others are compared as text.
 _COMPARABLE: Final = (
@@ -23,9 +31,9 @@ _COMPARABLE: Final = (
 )  # fmt: skip
 
 
-def typed(table: Table, column: Column, part: str = "p") -> str:
-    """The staged value as the column's type; a length is left to the assignment, which checks it."""
-    staged = f"{part}.{identifier(column.name)}"
+def typed(table: Table, column: Column, part: str = "p", *, name: str | None = None) -> str:
+    """A staged value as the column's type; a length is left to the assignment, which checks it."""
+    staged = f"{part}.{identifier(name or column.name)}"
     if column.type == "timestamp" and table.options.timezone:
         return f"({staged}::timestamptz AT TIME ZONE {literal(table.options.timezone)})"
     return f"{staged}::{column.cast}"
@@ -134,6 +142,30 @@ def update(table: PgTable, given: Sequence[str], low: int, high: int, *, part: s
         f"SELECT s._n, u._n IS NOT NULL AS _done, {exists} AND NOT ({differs}) AS _there "
         f"FROM s LEFT JOIN u ON u._n = s._n {again}"
     )
+
+
+def update_unmoved(table: PgTable, given: Sequence[str], was: Sequence[str], low: int, high: int) -> str:
+    """Sets the given columns of rows that still have the values that are staged as those of `was`, to the byte."""
+    keys = [f"{expression} AS _k{i}" for i, expression in enumerate(target_key(table))]
+    values = [f"{typed(table, table.columns[name])} AS {identifier(name)}" for name in given]
+    values += [f"{typed(table, table.columns[name], name=f'{WAS}{i}')} AS {WAS}{i}" for i, name in enumerate(was)]
+    here = [f"t.{identifier(name)} = s._k{i}" for i, name in enumerate(table.key)]
+    here += [_is_still(table.columns[name], f"s.{WAS}{i}") for i, name in enumerate(was)]
+    sets = ", ".join(f"{identifier(name)} = s.{identifier(name)}" for name in given)
+    return (
+        f"WITH s AS MATERIALIZED (SELECT p._n, {', '.join((*keys, *values))} FROM {PART} p "
+        f"WHERE p._n >= {low} AND p._n < {high}), "
+        f"u AS (UPDATE {identifier(table.schema, table.name)} t SET {sets} FROM s WHERE {' AND '.join(here)} "
+        "RETURNING s._n) SELECT s._n, u._n IS NOT NULL AS _done, false AS _there FROM s LEFT JOIN u ON u._n = s._n"
+    )
+
+
+def _is_still(column: Column, was: str) -> str:
+    now = f"t.{identifier(column.name)}"
+    if column.type in _COMPARABLE and not pa.types.is_string(column.arrow):
+        return f"{now} IS NOT DISTINCT FROM {was}"
+    # whatever its collation takes for equal, and however a number is spelled
+    return f'{now}::text COLLATE "C" IS NOT DISTINCT FROM {was}::text COLLATE "C"'
 
 
 def _differs(column: Column) -> str:

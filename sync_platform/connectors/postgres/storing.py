@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from sync_platform.connectors.postgres.session import array_literal
 from sync_platform.connectors.sql import Column, Table
+from sync_platform.model import Change
 
 INTEGERS: Final = {"int2": pa.int16(), "int4": pa.int32(), "int8": pa.int64()}
 _KEYS: Final = ("int2", "int4", "int8", "text", "varchar")  # their text is the same here and there
@@ -97,6 +98,19 @@ def storable(column: Column, values: pa.ChunkedArray) -> pa.ChunkedArray | pa.Ar
         (pa.types.is_decimal256, pa.string()),
     ]
     return next((values.cast(to) for holds, to in wanted if holds(kind)), values)
+
+
+def as_texts(table: Table, names: Sequence[str], changes: Sequence[Change]) -> pa.Table:
+    """Single changes as a part: every value as text, which the database reads in the column's type."""
+    columns: dict[str, list[str | None]] = {
+        "_key": [change.key for change in changes],
+        "_target_id": [change.target_id for change in changes],
+    }
+    for name in names:
+        column = table.column(name)
+        values = [change.fields[name] for change in changes]
+        columns[name] = [None if value is None else text_of(value, column) for value in values]
+    return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
 def text_of(value: object, column: Column) -> str:

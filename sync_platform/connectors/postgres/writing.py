@@ -17,6 +17,7 @@ from adbc_driver_manager import Error as DriverError
 
 from sync_platform.connectors.postgres import statements
 from sync_platform.connectors.postgres.faults import connection_lost, refusal_of
+from sync_platform.connectors.postgres.marker import Markers
 from sync_platform.connectors.postgres.procedure import BATCH, answered
 from sync_platform.connectors.postgres.references import waiting_for, waiting_rows
 from sync_platform.connectors.postgres.session import Session, identifier
@@ -32,6 +33,7 @@ from sync_platform.connectors.sql import (
     refuse_unsayable,
     zero_bytes,
 )
+from sync_platform.crash import crash_point
 from sync_platform.errors import ConfigError, ContractError
 from sync_platform.model import Op, Status
 
@@ -39,11 +41,35 @@ TECHNICAL: Final = ("_key", "_target_id")
 NAMED: Final = 100  # rows of a part whose wrong column is looked for: each costs as many looks as it has columns
 
 
-def apply_part(session: Session, table: PgTable, op: Op, rows: pa.Table, match: Sequence[str] = ()) -> pa.Table:
+def deliver_part(
+    session: Session, markers: Markers, table: PgTable, delivery: str, apply: Callable[[], pa.Table]
+) -> pa.Table:
+    """The outcomes of what `apply` writes, in one transaction with the marker; those recorded if it happened before."""
+    session.begin(read_only=False)
+    recorded = markers.claim(session, delivery, table.name)
+    if recorded is not None:
+        return recorded
+    session.run("SET CONSTRAINTS ALL IMMEDIATE", f"writing {table}")
+    outcomes = apply()
+    markers.record(session, delivery, outcomes)
+    crash_point("request_sent")
+    session.commit(f"delivery {delivery} to {table}")
+    crash_point("answer_received")
+    return outcomes
+
+
+def apply_part(
+    session: Session,
+    table: PgTable,
+    op: Op,
+    rows: pa.Table,
+    match: Sequence[str] = (),
+    was: pa.Table | None = None,
+) -> pa.Table:
     """Writes rows inside the open transaction; the outcomes as `write_bulk` answers them.
 
     Where a unique constraint covers exactly the columns `match`, a create that meets a row with the same values
-    there comes back REFUSED with that row's key.
+    there comes back REFUSED with that row's key. An update of rows that no longer have the values `was` does, too.
     Raises ConfigError for what is wrong with every row, and what the session raises for the server.
     """
     given = [name for name in rows.column_names if name not in TECHNICAL]
@@ -62,10 +88,12 @@ def apply_part(session: Session, table: PgTable, op: Op, rows: pa.Table, match: 
         outcome.settle(row, Status.FAILED, refusal)
     places = [row for row in range(rows.num_rows) if row not in refused]
     arbiter = table.arbiter(match) if op is Op.CREATE and set(match) <= set(given) else None
+    still = [] if was is None else was.column_names
+    rows = rows if was is None else _beside(rows, was)
     sent = rows.take(pa.array(places, pa.int64())) if refused else rows
     while places:
         kind = _Staged if table.procedure is None else _Called
-        waiting = kind(session, table, op, given, places, outcome, arbiter).apply(sent)
+        waiting = kind(session, table, op, given, places, outcome, arbiter, still).apply(sent)
         if not waiting or len(waiting) == len(places):
             break
         # what they wait for may have been written after them: a refused row had split the part between them
@@ -73,6 +101,13 @@ def apply_part(session: Session, table: PgTable, op: Op, rows: pa.Table, match: 
         for place in places:
             outcome.statuses[place], outcome.fields[place], outcome.reasons[place] = Status.APPLIED.value, None, None
     return outcome.table()
+
+
+def _beside(rows: pa.Table, was: pa.Table) -> pa.Table:
+    """Rows with what they must still be, under other names."""
+    for i, values in enumerate(was.columns):
+        rows = rows.append_column(f"{statements.WAS}{i}", values)
+    return rows
 
 
 def outdated(table: PgTable, names: Iterable[str], texts: Callable[[str], Iterable[str | None]]) -> bool:
@@ -145,10 +180,11 @@ class _Staged:
     places: Sequence[int]
     outcome: PartOutcome
     unique: Unique | None  # by what a create is told that its row is there already
+    was: Sequence[str]  # what must be as staged for an update
 
     def apply(self, rows: pa.Table) -> list[int]:
         """Stages the rows, applies them and settles what became of each; those that wait for others and were tried."""
-        _stage(self.session, self.table, self.op, self.given, rows)
+        _stage(self.session, self.table, self.op, self.given, self.was, rows)
         waiting: list[int] = []
         searched = self.table.procedure is not None  # its rows may go anywhere
         indexed, named = False, 0
@@ -211,6 +247,8 @@ class _Staged:
     def _answer(self, low: int, high: int) -> pa.Table:
         if self.op is Op.CREATE:
             sql = statements.create(self.table, self.given, low, high, unique=self.unique)
+        elif self.op is Op.UPDATE and self.was:
+            sql = statements.update_unmoved(self.table, self.given, self.was, low, high)
         elif self.op is Op.UPDATE:
             sql = statements.update(self.table, self.given, low, high)
         else:
@@ -237,7 +275,8 @@ class _Staged:
                 self.outcome.settle(place, Status.NOOP)
             else:
                 target = self.outcome.targets[place]
-                self._refuse(row, Status.REFUSED, f"no longer has a row {target}", target)
+                why = f"no longer has a row {target}" + (" that is as it was planned" if self.was else "")
+                self._refuse(row, Status.REFUSED, why, target)
 
     def _culprit(self, row: int) -> str | None:
         """The column whose value cannot be read as its type, where the server did not name it (domains, ranges, …)."""
@@ -318,7 +357,7 @@ class _Called(_Staged):
                 self.outcome.targets[place] = row["target_id"]
 
 
-def _stage(session: Session, table: PgTable, op: Op, given: Sequence[str], rows: pa.Table) -> None:
+def _stage(session: Session, table: PgTable, op: Op, given: Sequence[str], was: Sequence[str], rows: pa.Table) -> None:
     arrays: dict[str, pa.Array | pa.ChunkedArray] = {"_n": pa.array(range(rows.num_rows), pa.int64())}
     if table.procedure is not None:
         arrays["_key"] = rows["_key"].cast(pa.string())
@@ -326,6 +365,8 @@ def _stage(session: Session, table: PgTable, op: Op, given: Sequence[str], rows:
         arrays["_target_id"] = rows["_target_id"].cast(pa.string())
     if op in (Op.CREATE, Op.UPDATE):
         arrays |= {name: storable(table.columns[name], rows[name]) for name in given}
+        staged = {f"{statements.WAS}{i}": table.columns[name] for i, name in enumerate(was)}
+        arrays |= {name: storable(column, rows[name]) for name, column in staged.items()}
     with session.translating(f"staging rows for {table}"):
         session.raw(f"DROP TABLE IF EXISTS pg_temp.{statements.PART}")
         session.copy_in(None, statements.PART, pa.table(arrays))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pymysql
 import pytest
 
-from sync_platform.connectors.connector import BulkTarget
+from sync_platform.connectors.connector import BulkTarget, ConditionalTarget
 from sync_platform.connectors.mysql import MySQL
 from sync_platform.errors import ConfigError
 from sync_platform.model import Change, Op, Status
@@ -329,3 +329,40 @@ def test_single_changes_are_answered_in_order_whatever_fields_they_have(person: 
     delete = Change(op=Op.DELETE, key="b", token="u2", target_id=outcomes[1].target_id)
     assert [o.status for o in mysql.write("people", [delete])] == [Status.APPLIED]
     assert asked(person, "SELECT email, age FROM people ORDER BY id") == [("a@x", None), ("e@x", None)]
+
+
+def test_an_update_bound_to_what_rows_were_leaves_alone_what_moved_or_is_gone(person: Person, mysql: MySQL) -> None:
+    assert isinstance(mysql, ConditionalTarget)
+    person.execute(PEOPLE)
+    person.execute("INSERT INTO people (id, email, age) VALUES (1, 'a', 1), (2, 'b', NULL), (3, 'c', 3), (4, 'd', 4)")
+    rows = part(["k1", "k2", "k3", "k4", "k5"], ["1", "2", "3", "4", "5"], email=["A", "B", "C", "D", "E"])
+    was = pa.table({"email": ["a", "b", "c", "D", "e"], "age": [1, None, 30, 4, 5]})
+    outcomes = mysql.update_unmoved("people", rows, was, "d1")
+    assert statuses(outcomes) == ["applied", "applied", "refused", "refused", "refused"]
+    assert [row["_reason"] for row in outcomes.to_pylist()[2:]] == [
+        f"shop.people no longer has a row {number} that is as it was planned" for number in (3, 4, 5)
+    ]
+    found = asked(person, "SELECT email, age FROM people ORDER BY id")
+    assert found == [("A", 1), ("B", None), ("c", 3), ("d", 4)]
+    person.execute("UPDATE people SET email = 'a' WHERE id = 1")
+    assert mysql.update_unmoved("people", rows, was, "d1").equals(outcomes)  # it happened: nothing is written again
+    assert asked(person, "SELECT email FROM people WHERE id = 1") == [("a",)]
+
+
+def test_what_no_row_of_the_table_can_have_been_is_no_row_as_planned(person: Person, mysql: MySQL) -> None:
+    person.execute(PEOPLE)
+    person.execute("INSERT INTO people (id, email, age) VALUES (1, 'a', 1), (2, 'b', 2)")
+    rows = part(["k1", "k2"], ["1", "2"], age=[10, 20])
+    outcomes = mysql.update_unmoved("people", rows, pa.table({"age": [1, 2**40]}), "d1")
+    assert statuses(outcomes) == ["applied", "refused"]
+
+
+def test_what_rows_were_takes_no_room_that_a_row_does_not_have(person: Person, mysql: MySQL) -> None:
+    """A row of InnoDB has 65,535 bytes for the longest values of all VARCHAR columns together."""
+    names = [f"c{n}" for n in range(10)]
+    person.execute(f"CREATE TABLE wide (id INT PRIMARY KEY, {', '.join(f'{n} VARCHAR(1500)' for n in names)})")
+    person.execute(f"INSERT INTO wide VALUES (1, {', '.join(['repeat(0xE282AC, 1500)'] * 10)})")
+    was = pa.table({name: ["€" * 1500] for name in names})
+    rows = part(["k1"], ["1"], **{name: ["$" * 1500] for name in names})
+    assert statuses(mysql.update_unmoved("wide", rows, was, "d1")) == ["applied"]
+    assert asked(person, "SELECT length(c0), length(c9) FROM wide") == [(1500, 1500)]

@@ -12,7 +12,7 @@ import psycopg
 import pyarrow as pa
 import pytest
 
-from sync_platform.connectors.connector import BulkTarget
+from sync_platform.connectors.connector import BulkTarget, ConditionalTarget
 from sync_platform.connectors.postgres import Postgres
 from sync_platform.connectors.postgres.writing import apply_part
 from sync_platform.errors import ConfigError
@@ -319,3 +319,48 @@ def test_of_two_rows_that_are_one_by_a_folded_key_the_second_is_told_of_the_firs
     assert statuses(outcomes) == ["applied", "refused"]
     assert outcomes["_target_id"].to_pylist() == ["A@x", "A@x"]
     assert sql.execute("SELECT email, age FROM people").fetchall() == [("A@x", 1)]
+
+
+def test_an_update_bound_to_what_rows_were_leaves_alone_what_moved_or_is_gone(
+    sql: psycopg.Connection, postgres: Postgres
+) -> None:
+    assert isinstance(postgres, ConditionalTarget)
+    sql.execute(PEOPLE)
+    sql.execute("INSERT INTO people (id, email, age) VALUES (1, 'a', 1), (2, 'b', NULL), (3, 'c', 3), (4, 'd', 4)")
+    sql.execute("UPDATE people SET age = 30 WHERE id = 3")
+    rows = part(["k1", "k2", "k3", "k4", "k5"], ["1", "2", "3", "4", "5"], email=["A", "B", "C", "D", "E"])
+    was = pa.table({"email": ["a", "b", "c", "D", "e"], "age": [1, None, 3, 4, 5]})
+    outcomes = postgres.update_unmoved("people", rows, was, "d1")
+    assert statuses(outcomes) == ["applied", "applied", "refused", "refused", "refused"]
+    assert {row["_reason"] for row in outcomes.to_pylist()[2:]} == {
+        f"public.people no longer has a row {number} that is as it was planned" for number in (3, 4, 5)
+    }
+    found = sql.execute("SELECT email, age FROM people ORDER BY id").fetchall()
+    assert found == [("A", 1), ("B", None), ("c", 30), ("d", 4)]
+    sql.execute("UPDATE people SET email = 'a' WHERE id = 1")
+    assert postgres.update_unmoved("people", rows, was, "d1").equals(outcomes)  # it happened: nothing is written again
+    assert sql.execute("SELECT email FROM people WHERE id = 1").fetchone() == ("a",)
+
+
+def test_an_update_bound_to_what_rows_were_sees_what_a_type_takes_for_equal(
+    sql: psycopg.Connection, postgres: Postgres
+) -> None:
+    sql.execute("CREATE EXTENSION IF NOT EXISTS citext")
+    sql.execute("CREATE TABLE shelves (id int PRIMARY KEY, name citext, free numeric)")
+    sql.execute("INSERT INTO shelves VALUES (1, 'Top', 1.0), (2, 'Top', 1.00)")
+    rows = part(["k1", "k2"], ["1", "2"], name=["Left", "Left"])
+    told_of = postgres.update_unmoved("shelves", rows, pa.table({"name": ["TOP", "Top"], "free": ["1.0", "1.0"]}), "d1")
+    assert statuses(told_of) == ["refused", "refused"]
+    told_of = postgres.update_unmoved("shelves", rows, pa.table({"name": ["Top"] * 2, "free": ["1.0", "1.00"]}), "d2")
+    assert statuses(told_of) == ["applied", "applied"]
+
+
+def test_a_bad_row_of_an_update_bound_to_what_rows_were_stands_alone(
+    sql: psycopg.Connection, postgres: Postgres
+) -> None:
+    sql.execute(PEOPLE)
+    sql.execute("INSERT INTO people (id, email, age) VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3)")
+    rows = part(["k1", "k2", "k3"], ["1", "2", "3"], age=[10, -1, 30])
+    outcomes = postgres.update_unmoved("people", rows, pa.table({"age": [1, 2, 4]}), "d1")
+    assert statuses(outcomes) == ["applied", "failed", "refused"]
+    assert sql.execute("SELECT age FROM people ORDER BY id").fetchall() == [(10,), (2,), (3,)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -59,3 +60,44 @@ class Depot(Shelf):
         else:
             self._rows.pop(row["_target_id"], None)
         return {**told, "_status": str(Status.APPLIED)}
+
+
+class CarefulDepot(Depot):
+    """A depot that updates on the condition that records are as they were; `on_last_moment` runs just before, once."""
+
+    _was: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
+    _slip: Callable[[], object] | None = PrivateAttr(default=None)
+    _unsure: bool = PrivateAttr(default=False)
+
+    def be_unsure(self) -> None:
+        """The next update finds none of the values to be what they were: they may be spelled in another way."""
+        self._unsure = True
+
+    def on_last_moment(self, act: Callable[[], object]) -> None:
+        """What somebody else does just before the next update."""
+        self._slip = act
+
+    def updates_unmoved(self, stream: str) -> bool:
+        """All of them."""
+        return True
+
+    def update_unmoved(self, stream: str, rows: pa.Table, was: pa.Table, delivery: str) -> pa.Table:
+        """Stores the rows whose records hold what they held."""
+        unsure, self._unsure = self._unsure, False
+        slip, self._slip = self._slip, self._slip if unsure else None
+        if slip is not None and not unsure:
+            slip()
+        if unsure:
+            was = pa.table({name: pa.array(["?"] * was.num_rows) for name in was.column_names})
+        self._was = dict(zip(rows["_key"].to_pylist(), was.to_pylist(), strict=True))
+        try:
+            return self.write_bulk(stream, Op.UPDATE, rows, delivery)
+        finally:
+            self._was = {}
+
+    def _one(self, op: str, row: dict[str, Any]) -> dict[str, Any]:
+        held, was = self._rows.get(row["_target_id"], {}), self._was.get(row["_key"], {})
+        if any(held.get(name) != value for name, value in was.items()):
+            told = {"_key": row["_key"], "_target_id": row["_target_id"], "_field": None, "_reason": "it moved"}
+            return told | {"_status": str(Status.REFUSED)}
+        return super()._one(op, row)

@@ -14,15 +14,23 @@ from sync_platform.engine.spec import Endpoint, ErrorHandling
 from sync_platform.errors import AccessError
 from sync_platform.staging.outcomes import lake_outcomes_of
 from sync_platform.state.database import Database
-from tests.unit.engine.depot import Depot
+from tests.unit.engine.depot import CarefulDepot, Depot
 from tests.unit.engine.shelf import Fault, Killed
 from tests.unit.engine.workshop import Workshop, a_sync
 
 
+@pytest.fixture(params=[Depot, CarefulDepot])
+def depot(workshop: Workshop, request: pytest.FixtureRequest) -> Depot:
+    """The workshop's target, now a transactional one: one that writes on a condition, and one that does not."""
+    made: Depot = request.param()
+    workshop.target = made
+    return made
+
+
 @pytest.fixture
-def depot(workshop: Workshop) -> Depot:
-    """The workshop's target, now a transactional one."""
-    made = Depot()
+def careful(workshop: Workshop) -> CarefulDepot:
+    """The workshop's target, now one that writes on a condition."""
+    made = CarefulDepot()
     workshop.target = made
     return made
 
@@ -91,6 +99,73 @@ def test_apply_refuses_what_moved_since_and_a_run_overwrites_it(workshop: Worksh
     assert sorted(row["name"] for row in depot.rows.values()) == ["By hand", "Planned"]
     workshop.run()
     assert {row["name"] for row in depot.rows.values()} == {"Planned"}
+
+
+def test_what_somebody_changes_at_the_last_moment_is_not_overwritten_by_apply(
+    workshop: Workshop, careful: CarefulDepot
+) -> None:
+    workshop.leads(3)
+    workshop.run()
+    for number in range(3):
+        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
+    planned = workshop.planned()
+    links = workshop.links()
+    careful.on_last_moment(lambda: careful.rows[links["l1"]].update(name="By hand"))
+    report = workshop.deliver(planned.plan_id, exact=True)
+    assert [one["key"] for one in report["refused"]] == ["l1"]
+    assert {key: careful.rows[target]["name"] for key, target in links.items()} == {
+        "l0": "Planned", "l1": "By hand", "l2": "Planned",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_where_the_target_cannot_tell_apply_looks_and_writes_only_what_it_saw(
+    workshop: Workshop, careful: CarefulDepot, moved: bool
+) -> None:
+    workshop.leads(2)
+    workshop.run()
+    for number in range(2):
+        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
+    planned = workshop.planned()
+    links = workshop.links()
+    careful.be_unsure()
+    if moved:
+        careful.on_last_moment(lambda: careful.rows[links["l1"]].update(name="By hand"))
+    report = workshop.deliver(planned.plan_id, exact=True)
+    assert [one["key"] for one in report["refused"]] == (["l1"] if moved else [])
+    assert careful.rows[links["l0"]]["name"] == "Planned"
+    assert careful.rows[links["l1"]]["name"] == ("By hand" if moved else "Planned")
+
+
+def test_a_run_overwrites_what_moved_and_says_what_was_there(workshop: Workshop, depot: Depot) -> None:
+    workshop.leads(3)
+    workshop.run()
+    for number in range(3):
+        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
+    planned = workshop.planned()
+    links = workshop.links()
+    depot.rows[links["l1"]]["name"] = "By hand"
+    depot.rows[links["l2"]]["name"] = "Planned"
+    workshop.deliver(planned.plan_id)
+    assert {row["name"] for row in depot.rows.values()} == {"Planned"}
+    told = workshop.rows("SELECT source_key, status, fields->'name'->>0 FROM sync.outcomes WHERE op = 'update'")
+    assert sorted(told) == [("l0", "applied", "Lead 0"), ("l1", "applied", "By hand"), ("l2", "noop", "Planned")]
+
+
+def test_updates_that_a_run_made_before_it_died_are_settled_as_made(workshop: Workshop, careful: CarefulDepot) -> None:
+    workshop.leads(3)
+    workshop.run()
+    for number in range(3):
+        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
+    planned = workshop.planned()
+    links = workshop.links()
+    careful.rows[links["l1"]]["name"] = "By hand"
+    careful.faults[:] = [Fault.KILLED]
+    with pytest.raises(Killed):
+        workshop.deliver(planned.plan_id)
+    workshop.deliver(planned.plan_id)
+    assert {row["name"] for row in careful.rows.values()} == {"Planned"}
+    assert [workshop.statuses(key)[-1] for key in ("l0", "l1", "l2")] == ["applied", "applied", "applied"]
 
 
 def test_a_plan_that_broke_off_between_two_kinds_of_updates_is_taken_up_where_it_stopped(
