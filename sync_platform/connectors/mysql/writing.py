@@ -147,6 +147,7 @@ class _Part:
     ) -> None:
         self.session, self.table, self.given, self.outcome = session, table, list(given), outcome
         self.was = was
+        self.too_long: set[int] = set()
         self.typed, self.places, self.doing = typed, places, f"writing {table}"
         self.place = identifier(table.schema, table.name)
 
@@ -243,6 +244,7 @@ class _Part:
                 return Refusal(None, "too long for one statement")  # halved until it fits
             most = self.session.about.packet
             if rendered.size(low, high) > most - len(head) - 64:
+                self.too_long.add(low)
                 return Refusal(None, f"the row is larger than the server's max_allowed_packet ({most} bytes)")
             answer = self._tried(head + bytes(rendered.between(low, high)[:-1]))
             if isinstance(answer, Refusal):
@@ -321,7 +323,8 @@ class _Part:
 
     def _refuse(self, row: int, why: Refusal) -> None:
         place = int(self.places[row])
-        self.outcome.settle(place, Status.FAILED, why)
+        twice = bool(self.was) and row in self.too_long  # with its former values beside it
+        self.outcome.settle(place, Status.REFUSED if twice else Status.FAILED, why)
 
     def _settle(self, question: str, *, gone: Status) -> None:
         """Takes over which rows are not there, and which of the others do not differ."""

@@ -148,9 +148,10 @@ def update_unmoved(table: PgTable, given: Sequence[str], was: Sequence[str], low
     """Sets the given columns of rows that still have the values that are staged as those of `was`, to the byte."""
     keys = [f"{expression} AS _k{i}" for i, expression in enumerate(target_key(table))]
     values = [f"{typed(table, table.columns[name])} AS {identifier(name)}" for name in given]
-    values += [f"{typed(table, table.columns[name], name=f'{WAS}{i}')} AS {WAS}{i}" for i, name in enumerate(was)]
+    former = [(table.columns[name], f"{WAS}{i}") for i, name in enumerate(was)]
+    values += [f"{_former(table, column, staged)} AS {staged}" for column, staged in former]
     here = [f"t.{identifier(name)} = s._k{i}" for i, name in enumerate(table.key)]
-    here += [_is_still(table.columns[name], f"s.{WAS}{i}") for i, name in enumerate(was)]
+    here += [_is_still(column, f"s.{staged}") for column, staged in former]
     sets = ", ".join(f"{identifier(name)} = s.{identifier(name)}" for name in given)
     return (
         f"WITH s AS MATERIALIZED (SELECT p._n, {', '.join((*keys, *values))} FROM {PART} p "
@@ -160,12 +161,21 @@ def update_unmoved(table: PgTable, given: Sequence[str], was: Sequence[str], low
     )
 
 
+def _former(table: Table, column: Column, staged: str) -> str:
+    """A value that was read: texts as they were printed, which no change of the type can make wrong."""
+    return f"p.{staged}::text" if _by_text(column) else typed(table, column, name=staged)
+
+
 def _is_still(column: Column, was: str) -> str:
     now = f"t.{identifier(column.name)}"
-    if column.type in _COMPARABLE and not pa.types.is_string(column.arrow):
+    if not _by_text(column):
         return f"{now} IS NOT DISTINCT FROM {was}"
-    # whatever its collation takes for equal, and however a number is spelled
-    return f'{now}::text COLLATE "C" IS NOT DISTINCT FROM {was}::text COLLATE "C"'
+    return f'{now}::text COLLATE "C" IS NOT DISTINCT FROM {was} COLLATE "C"'
+
+
+def _by_text(column: Column) -> bool:
+    """Whether its values are told apart by their text: whatever a collation takes for equal, or a number's spelling."""
+    return column.type not in _COMPARABLE or pa.types.is_string(column.arrow)
 
 
 def _differs(column: Column) -> str:

@@ -366,3 +366,15 @@ def test_what_rows_were_takes_no_room_that_a_row_does_not_have(person: Person, m
     rows = part(["k1"], ["1"], **{name: ["$" * 1500] for name in names})
     assert statuses(mysql.update_unmoved("wide", rows, was, "d1")) == ["applied"]
     assert asked(person, "SELECT length(c0), length(c9) FROM wide") == [(1500, 1500)]
+
+
+def test_a_row_that_is_too_long_together_with_what_it_was_is_left_alone_and_not_failed(
+    person: Person, mysql: MySQL
+) -> None:
+    person.execute("CREATE TABLE long_ones (id INT PRIMARY KEY, note LONGTEXT)")
+    person.execute("INSERT INTO long_ones VALUES (1, repeat('a', 9 << 20)), (2, 'b')")
+    rows = part(["k1", "k2"], ["1", "2"], note=["A" * (9 << 20), "B"])
+    outcomes = mysql.update_unmoved("long_ones", rows, pa.table({"note": ["a" * (9 << 20), "b"]}), "d1")
+    assert statuses(outcomes) == ["refused", "applied"]
+    assert "max_allowed_packet" in told(outcomes)["k1"]["_reason"]
+    assert statuses(mysql.write_bulk("long_ones", "update", rows, "d2")) == ["applied", "noop"]

@@ -364,3 +364,15 @@ def test_a_bad_row_of_an_update_bound_to_what_rows_were_stands_alone(
     outcomes = postgres.update_unmoved("people", rows, pa.table({"age": [1, 2, 4]}), "d1")
     assert statuses(outcomes) == ["applied", "failed", "refused"]
     assert sql.execute("SELECT age FROM people ORDER BY id").fetchall() == [(10,), (2,), (3,)]
+
+
+def test_an_update_bound_to_a_label_that_is_no_more_finds_the_row_moved(
+    sql: psycopg.Connection, postgres: Postgres
+) -> None:
+    sql.execute("CREATE TYPE mood AS ENUM ('good', 'bad')")
+    sql.execute("CREATE TABLE moods (id int PRIMARY KEY, mood mood, n int)")
+    sql.execute("INSERT INTO moods VALUES (1, 'good', 1), (2, 'bad', 2)")
+    rows = part(["k1", "k2"], ["1", "2"], n=[10, 20])
+    sql.execute("ALTER TYPE mood RENAME VALUE 'good' TO 'fine'")
+    outcomes = postgres.update_unmoved("moods", rows, pa.table({"mood": ["good", "bad"], "n": [1, 2]}), "d1")
+    assert statuses(outcomes) == ["refused", "applied"]
