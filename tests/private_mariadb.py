@@ -89,6 +89,8 @@ class PrivateMariaDB:
         }
         self._user = "mysql" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
         self._server: subprocess.Popen[bytes] | None = None
+        # a server that starts deletes the temporary tables of all others in its temporary folder
+        self._environment = {**os.environ, "TMPDIR": str(self.root)}
         try:
             self._initialise()
             self.start()
@@ -105,7 +107,7 @@ class PrivateMariaDB:
             f"--user={self._user}",
         ]  # fmt: skip
         for left in (2, 1, 0):  # where many servers start at once, one now and then gives up
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment)
             if done.returncode == 0:
                 break
             if not left:
@@ -128,7 +130,9 @@ class PrivateMariaDB:
             f"--init-file={self.root}/begin.sql", *(f"--{name}={value}" for name, value in self.settings.items()),
         ]  # fmt: skip
         with (self.root / "log").open("ab") as log:
-            self._server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, cwd=self.root)
+            self._server = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, cwd=self.root, env=self._environment
+            )
         deadline = time.monotonic() + 30
         while True:
             try:

@@ -64,12 +64,14 @@ class LocalMariaDB:
         self._folder = Path(tempfile.mkdtemp(prefix="sync-mariadb-"))
         if os.geteuid() == 0:
             shutil.chown(self._folder, self._user)
+        # a server that starts deletes the temporary tables of all others in its temporary folder
+        environment = {**os.environ, "TMPDIR": str(self._folder)}
         made = subprocess.run(
             [
                 maker, "--no-defaults", f"--datadir={self._folder}/data", "--auth-root-authentication-method=normal",
                 "--skip-test-db", f"--user={self._user}",
             ],
-            capture_output=True, check=False,
+            capture_output=True, check=False, env=environment,
         )  # fmt: skip
         if made.returncode != 0:
             self.__exit__(None, None, None)
@@ -88,7 +90,7 @@ class LocalMariaDB:
                     "--bind-address=127.0.0.1", "--skip-name-resolve", f"--init-file={begin}",
                     "--character-set-server=utf8mb4", "--log-bin=mysql-bin", "--binlog-format=ROW", "--server-id=1",
                 ],
-                stdout=log, stderr=log, start_new_session=True,
+                stdout=log, stderr=log, start_new_session=True, env=environment,
             )  # fmt: skip
         try:
             self._wait()
