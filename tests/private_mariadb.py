@@ -17,7 +17,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -177,6 +177,18 @@ class PrivateMariaDB:
             cursor.execute("SET foreign_key_checks = 0")
             cursor.execute(f"CREATE OR REPLACE DATABASE `{database}` CHARACTER SET utf8mb4")
         return self.url(database)
+
+    @contextlib.contextmanager
+    def setting(self, name: str, value: int | str) -> Iterator[None]:
+        """Runs the server with another global setting, which new sessions get, and puts back what there was."""
+        with self.person() as db, db.cursor() as cursor:
+            cursor.execute(f"SELECT @@GLOBAL.{name}")
+            (was,) = cursor.fetchone() or ()
+            cursor.execute(f"SET GLOBAL {name} = %s", [value])
+            try:
+                yield
+            finally:
+                cursor.execute(f"SET GLOBAL {name} = %s", [was])
 
     def drop(self, database: str) -> None:
         """Drops a database and whoever is connected to it."""

@@ -48,12 +48,3 @@ def until(feed: Feed, holds: Callable[[Told], bool], seconds: float = 10) -> Tol
 
 def said(events: Sequence[Event]) -> list[tuple[str, str]]:
     return [(event.kind, event.key) for event in events]
-
-
-@contextmanager
-def globally(person: Person, name: str, value: str, again: str) -> Iterator[None]:
-    person.execute(f"SET GLOBAL {name} = {value}")
-    try:
-        yield
-    finally:
-        person.execute(f"SET GLOBAL {name} = {again}")

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from binlog_feed import TABLE, Connect, Person, following, globally, said, told, until
+from binlog_feed import TABLE, Connect, Person, following, said, told, until
 
 from sync_platform.connectors.capture import Captures, PositionLostError
 from sync_platform.connectors.mysql import MySQL
@@ -328,20 +328,16 @@ def test_behind_counts_the_bytes_of_log_that_are_not_confirmed(person: Person, m
         assert (feed.behind().size or 0) < 100, "only a note of the server's own (a checkpoint) may follow"
 
 
-def test_compressed_events_are_read(person: Person, mysql: MySQL) -> None:
+def test_compressed_events_are_read(person: Person, mariadb: PrivateMariaDB, mysql: MySQL) -> None:
     person.execute(TABLE)
-    person.execute("SET GLOBAL log_bin_compress = 1")
-    try:
-        with following(mysql) as feed:
-            person.execute("INSERT INTO t VALUES (1, 'a', repeat('x', 5000))")
-            person.execute("UPDATE t SET note = repeat('y', 5000)")
-            person.execute("DELETE FROM t")
-            person.execute(f"ALTER TABLE t COMMENT '{'z' * 1000}'")
-            news = [until(feed, lambda one: len(one.events) >= 1)]
-            while len([event for one in news for event in one.events]) < 3 or not news[-1].altered:
-                news.append(until(feed, lambda one: True))
-    finally:
-        person.execute("SET GLOBAL log_bin_compress = 0")
+    with mariadb.setting("log_bin_compress", 1), following(mysql) as feed:
+        person.execute("INSERT INTO t VALUES (1, 'a', repeat('x', 5000))")
+        person.execute("UPDATE t SET note = repeat('y', 5000)")
+        person.execute("DELETE FROM t")
+        person.execute(f"ALTER TABLE t COMMENT '{'z' * 1000}'")
+        news = [until(feed, lambda one: len(one.events) >= 1)]
+        while len([event for one in news for event in one.events]) < 3 or not news[-1].altered:
+            news.append(until(feed, lambda one: True))
     events = [event for one in news for event in one.events]
     assert said(events) == [("created", "1"), ("updated", "1"), ("deleted", "1")]
 
@@ -349,7 +345,7 @@ def test_compressed_events_are_read(person: Person, mysql: MySQL) -> None:
 def test_a_row_larger_than_one_packet_is_read(person: Person, mariadb: PrivateMariaDB, mysql: MySQL) -> None:
     person.execute("CREATE TABLE t (id INT PRIMARY KEY, name VARCHAR(50), note LONGTEXT)")
     with (
-        globally(person, "max_allowed_packet", "64 << 20", "16 << 20"),
+        mariadb.setting("max_allowed_packet", 64 << 20),
         mariadb.person("shop") as other,
         following(mysql) as feed,
         other.cursor() as cursor,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from binlog_feed import TABLE, Connect, Person, following, globally, said, told, until
+from binlog_feed import TABLE, Connect, Person, following, said, told, until
 
 from sync_platform.connectors.mysql import MySQL
 from sync_platform.connectors.mysql.binlog.feed import BinlogFeed
@@ -12,11 +12,12 @@ from sync_platform.errors import AuthError, ConfigError
 from tests.private_mariadb import PrivateMariaDB
 
 
-def test_a_minimal_row_image_is_enough_for_a_primary_key(person: Person, mysql: MySQL, connect_mysql: Connect) -> None:
+def test_a_minimal_row_image_is_enough_for_a_primary_key(
+    person: Person, mariadb: PrivateMariaDB, mysql: MySQL, connect_mysql: Connect
+) -> None:
     person.execute("CREATE TABLE t (a INT, b VARCHAR(9), c INT NOT NULL UNIQUE, note TEXT, PRIMARY KEY (b, a))")
-    person.execute("SET GLOBAL binlog_row_image = 'MINIMAL'")
     person.execute("SET SESSION binlog_row_image = 'MINIMAL'")
-    try:
+    with mariadb.setting("binlog_row_image", "MINIMAL"):
         with following(mysql) as feed:
             person.execute("INSERT INTO t VALUES (1, 'é', 5, NULL)")
             person.execute("UPDATE t SET note = 'n'")
@@ -31,8 +32,6 @@ def test_a_minimal_row_image_is_enough_for_a_primary_key(person: Person, mysql: 
         (problem,) = other.capture_problems(["t"])
         assert "binlog_row_image" in problem
         assert "SET GLOBAL binlog_row_image = 'FULL'" in problem
-    finally:
-        person.execute("SET GLOBAL binlog_row_image = 'FULL'")
 
 
 def test_rows_logged_without_the_key_owe_a_compare(person: Person, connect_mysql: Connect) -> None:
@@ -45,9 +44,9 @@ def test_rows_logged_without_the_key_owe_a_compare(person: Person, connect_mysql
 
 
 @pytest.mark.parametrize("form", ["STATEMENT", "MIXED"])
-def test_a_binlog_of_statements_is_refused(person: Person, mysql: MySQL, form: str) -> None:
+def test_a_binlog_of_statements_is_refused(person: Person, mariadb: PrivateMariaDB, mysql: MySQL, form: str) -> None:
     person.execute(TABLE)
-    with globally(person, "binlog_format", f"'{form}'", "'ROW'"):
+    with mariadb.setting("binlog_format", form):
         (problem,) = mysql.capture_problems(["t"])
         assert f"binlog_format is {form}" in problem
         assert "SET GLOBAL binlog_format = 'ROW'" in problem

@@ -138,14 +138,10 @@ def test_a_read_only_server_is_an_access_error(
     mysql.write_bulk("t", "create", rows(1), "d0")
     person.execute("CREATE OR REPLACE USER clerk@'127.0.0.1' IDENTIFIED BY 'clerk-word'")
     person.execute("GRANT ALL ON shop.* TO clerk@'127.0.0.1'")
-    person.execute("SET GLOBAL read_only = 1")
-    try:
-        with refused(AccessError, "read-only", "primary"):
-            connect_mysql(url=mariadb.url("shop", user="clerk", password="clerk-word")).write_bulk(
-                "t", "create", rows(2), "d1"
-            )
-    finally:
-        person.execute("SET GLOBAL read_only = 0")
+    with mariadb.setting("read_only", 1), refused(AccessError, "read-only", "primary"):
+        connect_mysql(url=mariadb.url("shop", user="clerk", password="clerk-word")).write_bulk(
+            "t", "create", rows(2), "d1"
+        )
 
 
 def test_a_lock_and_a_statement_timeout_are_transient(

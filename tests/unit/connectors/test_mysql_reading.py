@@ -47,15 +47,17 @@ def test_a_full_read_gives_every_row_once_in_key_order_and_proves_it(person: Per
     assert [page.complete for page in pages] == [False] * (len(pages) - 1) + [True]
 
 
-def test_values_longer_than_a_packet_and_a_page_arrive_whole(person: Person, connect_mysql: Connect) -> None:
-    person.execute("SET SESSION max_statement_time = 60")
+def test_values_longer_than_a_packet_and_a_page_arrive_whole(
+    person: Person, mariadb: PrivateMariaDB, connect_mysql: Connect
+) -> None:
     person.execute("CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT, b LONGTEXT, c VARCHAR(300))")
     sizes = [0, 250, 251, 65_535, 65_536, 70_000, (1 << 24) - 5, (1 << 24) - 4, 1 << 24]
-    person.execute("SET GLOBAL max_allowed_packet = 100000000")
-    person.connection.ping()
-    for number, size in enumerate(sizes):
-        person.execute("INSERT INTO t VALUES (%s, repeat('é', %s), %s, repeat('z', 260))", [number, size // 2, "end"])
-    rows, _, complete = drain(connect_mysql(page_bytes=100_000), "t")
+    with mariadb.setting("max_allowed_packet", 64 << 20):
+        with mariadb.person("shop") as other, other.cursor() as cursor:
+            for number, size in enumerate(sizes):
+                row = [number, size // 2, "end"]
+                cursor.execute("INSERT INTO t VALUES (%s, repeat('é', %s), %s, repeat('z', 260))", row)
+        rows, _, complete = drain(connect_mysql(page_bytes=100_000), "t")
     assert complete
     assert [len(row["a"].encode()) for row in rows] == [size // 2 * 2 for size in sizes]
     assert {(row["b"], row["c"]) for row in rows} == {("end", "z" * 260)}

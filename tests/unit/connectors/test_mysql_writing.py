@@ -71,7 +71,6 @@ def test_drawn_ids_are_each_rows_own_though_others_insert_and_numbers_skip(
     person: Person, mariadb: PrivateMariaDB, connect_mysql: Connect, count: int
 ) -> None:
     person.execute(PEOPLE)
-    person.execute("SET GLOBAL auto_increment_increment = 3, GLOBAL auto_increment_offset = 2")
     stop = threading.Event()
 
     def rival() -> None:
@@ -82,17 +81,17 @@ def test_drawn_ids_are_each_rows_own_though_others_insert_and_numbers_skip(
                 hand.execute("INSERT INTO people (email) VALUES (%s), (%s)", [f"r{number}", f"s{number}"])
 
     busy = threading.Thread(target=rival)
-    busy.start()
-    try:
-        mysql, ids = connect_mysql(), dict[str, str]()
-        for number in range(5):
-            emails = [f"{number}-{i}" for i in range(count)]
-            outcomes = mysql.write_bulk("people", "create", part(emails, email=emails), f"d{number}")
-            ids |= {row["_key"]: row["_target_id"] for row in outcomes.to_pylist()}
-    finally:
-        stop.set()
-        busy.join()
-        person.execute("SET GLOBAL auto_increment_increment = 1, GLOBAL auto_increment_offset = 1")
+    with mariadb.setting("auto_increment_increment", 3), mariadb.setting("auto_increment_offset", 2):
+        busy.start()
+        try:
+            mysql, ids = connect_mysql(), dict[str, str]()
+            for number in range(5):
+                emails = [f"{number}-{i}" for i in range(count)]
+                outcomes = mysql.write_bulk("people", "create", part(emails, email=emails), f"d{number}")
+                ids |= {row["_key"]: row["_target_id"] for row in outcomes.to_pylist()}
+        finally:
+            stop.set()
+            busy.join()
     stored = dict(asked(person, "SELECT email, CAST(id AS CHAR) FROM people WHERE email LIKE '%-%'"))
     assert len(ids) == 5 * count
     assert stored == ids
@@ -114,7 +113,7 @@ def test_a_delivery_written_twice_is_written_once_and_answers_the_same(
 
 @pytest.mark.parametrize("loads", [True, False], ids=["by-file", "by-insert"])
 def test_bad_rows_stand_alone_with_column_and_reason_and_the_rest_is_committed(
-    person: Person, mysql: MySQL, loads: bool
+    person: Person, mariadb: PrivateMariaDB, mysql: MySQL, loads: bool
 ) -> None:
     person.execute(PEOPLE)
     person.execute("INSERT INTO people (email) VALUES ('Taken@x')")
@@ -126,11 +125,8 @@ def test_bad_rows_stand_alone_with_column_and_reason_and_the_rest_is_committed(
     rows = part(
         [str(i) for i in range(count)], email=emails, age=ages, balance=pa.array(balances, pa.decimal128(12, 3))
     )
-    person.execute(f"SET GLOBAL local_infile = {int(loads)}")
-    try:
+    with mariadb.setting("local_infile", int(loads)):
         outcomes = told(mysql.write_bulk("people", "create", rows, "d1"))
-    finally:
-        person.execute("SET GLOBAL local_infile = 1")
     bad = {int(key): (row["_field"], row["_reason"]) for key, row in outcomes.items() if row["_status"] == "failed"}
     assert sorted(bad) == [3, 10, 11, 500, 700, 701, 999]
     assert bad[3] == ("email", "email is empty, and shop.people requires it")
@@ -292,14 +288,13 @@ def test_what_is_wrong_with_every_row_is_refused_before_anything_is_sent(person:
     assert not mysql.delivered("people", "d1")
 
 
-def test_a_row_larger_than_the_server_takes_is_refused_alone(person: Person, connect_mysql: Connect) -> None:
+def test_a_row_larger_than_the_server_takes_is_refused_alone(
+    person: Person, mariadb: PrivateMariaDB, connect_mysql: Connect
+) -> None:
     person.execute("CREATE TABLE t (id INT PRIMARY KEY, a LONGTEXT)")
-    person.execute("SET GLOBAL max_allowed_packet = 1048576")
-    try:
+    with mariadb.setting("max_allowed_packet", 1 << 20):
         values = ["x" * 400_000, "y" * 2_000_000, "z" * 400_000, "w" * 400_000]
         outcomes = connect_mysql().write_bulk("t", "create", part(list("abcd"), id=range(4), a=values), "d1")
-    finally:
-        person.execute("SET GLOBAL max_allowed_packet = 16777216")
     assert statuses(outcomes) == ["applied", "failed", "applied", "applied"]
     assert "max_allowed_packet" in outcomes["_reason"][1].as_py()
     assert asked(person, "SELECT id, length(a) FROM t") == [(0, 400_000), (2, 400_000), (3, 400_000)]
@@ -369,12 +364,15 @@ def test_what_rows_were_takes_no_room_that_a_row_does_not_have(person: Person, m
 
 
 def test_a_row_that_is_too_long_together_with_what_it_was_is_left_alone_and_not_failed(
-    person: Person, mysql: MySQL
+    person: Person, mariadb: PrivateMariaDB, connect_mysql: Connect
 ) -> None:
     person.execute("CREATE TABLE long_ones (id INT PRIMARY KEY, note LONGTEXT)")
     person.execute("INSERT INTO long_ones VALUES (1, repeat('a', 9 << 20)), (2, 'b')")
     rows = part(["k1", "k2"], ["1", "2"], note=["A" * (9 << 20), "B"])
-    outcomes = mysql.update_unmoved("long_ones", rows, pa.table({"note": ["a" * (9 << 20), "b"]}), "d1")
-    assert statuses(outcomes) == ["refused", "applied"]
-    assert "max_allowed_packet" in told(outcomes)["k1"]["_reason"]
-    assert statuses(mysql.write_bulk("long_ones", "update", rows, "d2")) == ["applied", "noop"]
+    was = pa.table({"note": ["a" * (9 << 20), "b"]})
+    with mariadb.setting("max_allowed_packet", 16 << 20):
+        mysql = connect_mysql()
+        outcomes = mysql.update_unmoved("long_ones", rows, was, "d1")
+        assert statuses(outcomes) == ["refused", "applied"]
+        assert "max_allowed_packet" in told(outcomes)["k1"]["_reason"]
+        assert statuses(mysql.write_bulk("long_ones", "update", rows, "d2")) == ["applied", "noop"]
