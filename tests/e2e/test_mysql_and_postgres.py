@@ -54,20 +54,26 @@ def fill(office: str, maria: PrivateMariaDB) -> None:
         )
 
 
-@pytest.mark.timeout(900)
-def test_mysql_and_postgres_both_ways_and_the_second_run_writes_nothing(
-    world: World, office: str, maria: PrivateMariaDB, tmp_path: Path
-) -> None:
+@pytest.fixture
+def both_ways(world: World, office: str, maria: PrivateMariaDB, tmp_path: Path) -> World:
+    """A project of the two templates; their sources are full, their targets empty."""
     fill(office, maria)
     world.project = tmp_path / "project"
     write_project(world.project)
     world.extra = {"MYSQL_URL": maria.url("office_shop"), "POSTGRES_URL": office}
     for name in (OUT, IN):
         assert world.cli("new", "--template", name).code == 0
-    zone = world.project / "resources" / "mysql.py"
+    return world
+
+
+@pytest.mark.timeout(900)
+def test_mysql_and_postgres_both_ways_and_the_second_run_writes_nothing(
+    both_ways: World, office: str, maria: PrivateMariaDB
+) -> None:
+    zone = both_ways.project / "resources" / "mysql.py"
     zone.write_text(zone.read_text().replace('timezone="UTC"', 'timezone="Europe/Berlin"'))
     for sync in ("mysql_to_postgres", "postgres_to_mysql"):
-        done = world.run(sync, seconds=400)
+        done = both_ways.run(sync, seconds=400)
         assert done.code == 0, done.out[-3000:] + done.err[-3000:]
         assert done.json["sync_summary"]["created"] == ROWS
     with psycopg.connect(office) as db:
@@ -84,34 +90,29 @@ def test_mysql_and_postgres_both_ways_and_the_second_run_writes_nothing(
         cursor.execute("SELECT count(*) FROM bills")
         assert cursor.fetchone() == (ROWS,)
     for sync in ("mysql_to_postgres", "postgres_to_mysql"):
-        summary = world.run(sync, seconds=400).json["sync_summary"]
+        summary = both_ways.run(sync, seconds=400).json["sync_summary"]
         assert [summary[name] for name in ("records_processed", "created", "updated", "deleted")] == [0, 0, 0, 0]
 
 
 @pytest.mark.timeout(900)
 def test_apply_writes_rows_that_are_as_they_were_planned_and_no_others(
-    world: World, office: str, maria: PrivateMariaDB, tmp_path: Path
+    both_ways: World, office: str, maria: PrivateMariaDB, tmp_path: Path
 ) -> None:
-    fill(office, maria)
-    world.project = tmp_path / "project"
-    write_project(world.project)
-    world.extra = {"MYSQL_URL": maria.url("office_shop"), "POSTGRES_URL": office}
     for name in (OUT, IN):
-        assert world.cli("new", "--template", name).code == 0
-        assert world.run(name.replace("-", "_"), seconds=400).code == 0
+        assert both_ways.run(name.replace("-", "_"), seconds=400).code == 0
     with maria.person("office_shop") as db, db.cursor() as cursor, psycopg.connect(office, autocommit=True) as other:
         cursor.execute("UPDATE customers SET balance = balance + 1, updated_at = now(6)")
         other.execute("UPDATE invoices SET total = total + 1, written_at = clock_timestamp()")
         plans = {}
         for name in (OUT, IN):
             file = tmp_path / f"{name}.json"
-            planned = world.cli("plan", name.replace("-", "_"), "--out", str(file), "--json")
+            planned = both_ways.cli("plan", name.replace("-", "_"), "--out", str(file), "--json")
             assert planned.code == 0, planned.out + planned.err
             plans[name] = planned.json["plan_id"]
         other.execute("UPDATE clients SET note = 'By hand' WHERE id IN (5, 6)")
         cursor.execute("UPDATE bills SET remark = 'By hand' WHERE number IN ('R-5', 'R-6', 'R-7')")
         for name, refused in ((OUT, 2), (IN, 3)):
-            applied = world.cli("apply", str(tmp_path / f"{name}.json"), "--json", seconds=400)
+            applied = both_ways.cli("apply", str(tmp_path / f"{name}.json"), "--json", seconds=400)
             assert applied.code == 1, applied.out + applied.err
             assert len(applied.json["refused"]) == refused
         assert other.execute("SELECT count(*), count(*) FILTER (WHERE note = 'By hand') FROM clients").fetchone() == (

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,8 +16,8 @@ from sync_platform.connectors.postgres import Postgres
 from sync_platform.errors import BlockedError
 from sync_platform.staging.facts import Facts
 from sync_platform.staging.lake import Lake
-from sync_platform.staging.ledger import StagedLoad
-from sync_platform.staging.load import Progress, stage
+from sync_platform.staging.load import stage
+from tests.laws.staging.compared import ComparedTable
 
 Rows = Callable[..., list[dict[str, Any]]]
 #: Tables whose rows are numbered by `n`: what their key is made of, and how row n's key is written.
@@ -36,7 +32,7 @@ KEYS = {
 VALUES = "name citext, amount numeric, price numeric(12,2), ratio float8, big bigint, moment timestamptz, n int"
 
 
-class Shop:
+class Shop(ComparedTable):
     """One table of a database of its own, and what is staged of it."""
 
     def __init__(self, url: str, lake: Lake, rows: Rows, kind: str, count: int, cursor: str = "") -> None:
@@ -59,15 +55,6 @@ class Shop:
             f"INSERT INTO {self.stream} SELECT {key}, 'Name ' || g, g + 0.5, g, g / 3.0, g, "
             f"timestamptz '2025-01-01Z' + g * interval '1 s', g FROM generate_series({first}, {last}) g"
         )
-
-    def load(self, *, full: bool = True, **options: Any) -> StagedLoad:
-        """A load; `self.compared` says afterwards how many rows it compared."""
-        self.compared = 0
-
-        def tell(progress: Progress) -> None:
-            self.compared = progress.compared
-
-        return stage(self.lake, self.connector, "shop", self.stream, full=full, on_progress=tell, **options)
 
     def check(self) -> None:
         """Asserts that the live staged rows are the source's."""
@@ -245,24 +232,12 @@ def test_facts_that_were_noted_before_their_rows_were_staged_hide_nothing(
 
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_full_read_that_is_killed_after_a_chunk_leaves_the_next_one_all_that_is_missing(
-    shop: Callable[..., Shop], lake: Lake, nth: int
+    shop: Callable[..., Shop], nth: int
 ) -> None:
     table = shop(count=2000)
     table.run("UPDATE {t} SET name = 'x' || n WHERE n % 300 = 0")
     table.run("DELETE FROM {t} WHERE n = 1")
-    code = (
-        "import sys; from sync_platform.connectors.postgres import Postgres; "
-        "from sync_platform.staging.chunks import Limits; from sync_platform.staging.lake import Lake; "
-        "from sync_platform.staging.load import stage; from sync_platform.state.database import open_state; "
-        "p = Postgres(url=sys.argv[1], page_bytes=1, tables={sys.argv[2]: {'cursor': ''}}); "
-        "stage(Lake(open_state()), p, 'shop', sys.argv[2], full=True, limits=Limits(rows=1))"
-    )
-    env = {**os.environ, "SYNC_HOME": str(lake.db.home.root), "SYNC_DATABASE_URL": lake.db.url}
-    killed = subprocess.run(
-        [sys.executable, "-c", code, str(table.connector.url), table.stream],
-        env=env | {"SYNC_CRASH_AT": f"staging_loaded:{nth}"}, timeout=120, check=False,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL
+    table.load_killed(f"staging_loaded:{nth}")
     table.run("UPDATE {t} SET name = 'Name ' || n WHERE n = 300")
     table.run("UPDATE {t} SET name = 'after' WHERE n = 301")
     table.load()

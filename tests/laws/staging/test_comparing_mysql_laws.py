@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -17,8 +13,7 @@ from sync_platform.connectors.mysql import MySQL
 from sync_platform.errors import ContractError, TransientError
 from sync_platform.staging.comparing import Comparing, Part
 from sync_platform.staging.lake import Lake
-from sync_platform.staging.ledger import StagedLoad
-from sync_platform.staging.load import Progress, stage
+from tests.laws.staging.compared import ComparedTable
 from tests.private_mariadb import shared
 
 Rows = Callable[..., list[dict[str, Any]]]
@@ -52,7 +47,7 @@ EDITS = {
 COUNT = 2000
 
 
-class Shop:
+class Shop(ComparedTable):
     """One table of a database of its own, and what is staged of it."""
 
     def __init__(self, url: str, database: str, lake: Lake, rows: Rows, columns: str, cursor: str = "") -> None:
@@ -65,15 +60,6 @@ class Shop:
         """A statement, committed at once."""
         with self.db.cursor() as cursor:
             cursor.execute(statement.format(t=self.stream))
-
-    def load(self, *, full: bool = True, **options: Any) -> StagedLoad:
-        """A load; `self.compared` says afterwards how many rows it compared."""
-        self.compared = 0
-
-        def tell(progress: Progress) -> None:
-            self.compared = progress.compared
-
-        return stage(self.lake, self.connector, "shop", self.stream, full=full, on_progress=tell, **options)
 
     def check(self) -> None:
         """Asserts that the live staged rows are what the connector reads now."""
@@ -201,24 +187,12 @@ def test_a_table_with_rows_larger_than_a_function_may_answer_is_compared(shop: C
 
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_full_read_that_is_killed_after_a_chunk_leaves_the_next_one_all_that_is_missing(
-    shop: Callable[..., Shop], lake: Lake, nth: int
+    shop: Callable[..., Shop], nth: int
 ) -> None:
     table = shop("v VARCHAR(20)", "concat('v', seq)")
     table.run("UPDATE {t} SET v = concat('x', n) WHERE n % 300 = 0")
     table.run("DELETE FROM {t} WHERE n = 1")
-    code = (
-        "import sys; from sync_platform.connectors.mysql import MySQL; "
-        "from sync_platform.staging.chunks import Limits; from sync_platform.staging.lake import Lake; "
-        "from sync_platform.staging.load import stage; from sync_platform.state.database import open_state; "
-        "m = MySQL(url=sys.argv[1], page_bytes=1, tables={sys.argv[2]: {'cursor': ''}}); "
-        "stage(Lake(open_state()), m, 'shop', sys.argv[2], full=True, limits=Limits(rows=1))"
-    )
-    env = {**os.environ, "SYNC_HOME": str(lake.db.home.root), "SYNC_DATABASE_URL": lake.db.url}
-    killed = subprocess.run(
-        [sys.executable, "-c", code, str(table.connector.url), table.stream],
-        env=env | {"SYNC_CRASH_AT": f"staging_loaded:{nth}"}, timeout=120, check=False,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL
+    table.load_killed(f"staging_loaded:{nth}")
     table.run("UPDATE {t} SET v = concat('v', n) WHERE n = 300")
     table.run("UPDATE {t} SET v = 'after' WHERE n = 301")
     table.load()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
 import pymysql
 import pytest
+from parts import part, statuses, told
 
 from sync_platform.connectors.connector import BulkTarget, ConditionalTarget
 from sync_platform.connectors.mysql import MySQL
@@ -22,20 +23,6 @@ Connect = Callable[..., MySQL]
 Person = pymysql.cursors.Cursor
 PEOPLE = """CREATE TABLE people (id BIGINT UNSIGNED AUTO_INCREMENT PRIMARY KEY, email VARCHAR(20) NOT NULL UNIQUE,
             age INT CHECK (age >= 0), joined TIMESTAMP(6) NULL, balance DECIMAL(8,2))"""
-
-
-def part(keys: Sequence[str], targets: Sequence[str | None] | None = None, **fields: Any) -> pa.Table:
-    """A part of a plan as the engine hands it over."""
-    columns = {"_key": pa.array(keys, pa.string()), "_target_id": pa.array(targets or [None] * len(keys), pa.string())}
-    return pa.table(columns | {n: v if isinstance(v, pa.Array) else pa.array(v) for n, v in fields.items()})
-
-
-def told(outcomes: pa.Table) -> dict[str, Mapping[str, Any]]:
-    return {row["_key"]: row for row in outcomes.to_pylist()}
-
-
-def statuses(outcomes: pa.Table) -> list[str]:
-    return outcomes["_status"].to_pylist()
 
 
 def asked(person: Person, sql: str) -> list[tuple[Any, ...]]:
