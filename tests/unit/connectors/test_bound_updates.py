@@ -42,38 +42,44 @@ def test_a_row_that_goes_to_another_partition_is_bound(sql: psycopg.Connection, 
     assert sql.execute("SELECT * FROM east").fetchall() == [(2, "e", 2)]
 
 
-def test_the_widest_table_of_postgresql_that_is_bound_takes_a_part_and_a_wider_one_is_not_bound(
-    sql: psycopg.Connection, postgres: Postgres
+def test_mariadb_binds_a_row_that_a_view_shows_and_one_that_goes_to_another_partition(
+    person: pymysql.cursors.Cursor, connect_mysql: Callable[..., MySQL]
 ) -> None:
-    most = postgres_statements.MOST_COLUMNS // 2 - 1  # beside the key
-    names = [f"a_column_with_a_rather_long_name_that_has_the_number_{number}" for number in range(most)]
-    sql.execute(f"CREATE TABLE wide (id int PRIMARY KEY, {', '.join(f'{name} int' for name in names)})")
-    sql.execute("INSERT INTO wide (id) VALUES (1), (2)")
-    sql.execute(f"UPDATE wide SET {names[-1]} = 5 WHERE id = 2")
-    assert postgres.updates_unmoved("wide")
-    rows = part(["k1", "k2"], ["1", "2"], **{name: [1, 2] for name in names})
-    was = pa.table({name: pa.array([None, None], pa.int64()) for name in names})
-    assert statuses(postgres.update_unmoved("wide", rows, was, "d1")) == MOVED
-    assert sql.execute(f"SELECT {names[0]}, {names[-1]} FROM wide ORDER BY id").fetchall() == [(1, 1), (None, 5)]
-    sql.execute("ALTER TABLE wide ADD COLUMN one_more int")
-    postgres.table("wide", fresh=True)
-    assert not postgres.updates_unmoved("wide")
+    person.execute(
+        "CREATE TABLE sales (id INT, region INT, n INT, PRIMARY KEY (id, region)) PARTITION BY LIST (region)"
+        " (PARTITION east VALUES IN (1), PARTITION west VALUES IN (2))"
+    )
+    person.execute("INSERT INTO sales VALUES (1, 1, 1), (2, 1, 2)")
+    person.execute("CREATE VIEW seen AS SELECT id, region, n FROM sales")
+    mysql = connect_mysql(tables={"seen": {"key": ["id"]}})
+    rows = part(["k1", "k2"], ['["1","1"]', '["2","1"]'], region=[2, 2])
+    assert statuses(mysql.update_unmoved("sales", rows, pa.table({"region": [1, 1], "n": [1, 3]}), "d1")) == MOVED
+    rows = part(["k1", "k2"], ["1", "2"], n=[10, 20])
+    assert statuses(mysql.update_unmoved("seen", rows, pa.table({"region": [2, 2], "n": [1, 2]}), "d2")) == MOVED
+    person.execute("SELECT * FROM sales ORDER BY id")
+    assert list(person.fetchall()) == [(1, 2, 10), (2, 1, 2)]
 
 
-def test_the_widest_table_of_mariadb_that_is_bound_takes_a_part_and_a_wider_one_is_not_bound(
-    person: pymysql.cursors.Cursor, mysql: MySQL
-) -> None:
-    most = mysql_statements.MOST_COLUMNS // 2 - 1  # beside the key
-    names = [f"a_column_with_a_rather_long_name_that_has_the_number_{number}" for number in range(most)]
-    person.execute(f"CREATE TABLE wide (id INT PRIMARY KEY, {', '.join(f'{name} INT' for name in names)})")
-    person.execute("INSERT INTO wide (id) VALUES (1), (2)")
-    person.execute(f"UPDATE wide SET {names[-1]} = 5 WHERE id = 2")
-    assert mysql.updates_unmoved("wide")
+def as_wide_as_is_bound(target: Postgres | MySQL, run: Callable[[str], object], most: int) -> None:
+    """Asserts that the widest table that is bound takes a part, and that one with a column more is not bound."""
+    names = [f"a_column_with_a_rather_long_name_that_has_the_number_{number}" for number in range(most - 1)]
+    run(f"CREATE TABLE wide (id int PRIMARY KEY, {', '.join(f'{name} int' for name in names)})")
+    run("INSERT INTO wide (id) VALUES (1), (2)")
+    run(f"UPDATE wide SET {names[-1]} = 5 WHERE id = 2")
+    assert target.updates_unmoved("wide")
     rows = part(["k1", "k2"], ["1", "2"], **{name: [1, 2] for name in names})
     was = pa.table({name: pa.array([None, None], pa.int64()) for name in names})
-    assert statuses(mysql.update_unmoved("wide", rows, was, "d1")) == MOVED
-    person.execute(f"SELECT {names[0]}, {names[-1]} FROM wide ORDER BY id")
-    assert list(person.fetchall()) == [(1, 1), (None, 5)]
-    person.execute("ALTER TABLE wide ADD COLUMN one_more INT")
-    mysql.table("wide", fresh=True)
-    assert not mysql.updates_unmoved("wide")
+    assert statuses(target.update_unmoved("wide", rows, was, "d1")) == MOVED
+    found = pa.concat_tables([page.table for page in target.read("wide", fields=["id", names[0], names[-1]])])
+    assert [tuple(row.values()) for row in found.to_pylist()] == [(1, 1, 1), (2, None, 5)]
+    run("ALTER TABLE wide ADD COLUMN one_more int")
+    target.table("wide", fresh=True)
+    assert not target.updates_unmoved("wide")
+
+
+def test_the_widest_table_of_postgresql_takes_a_part(sql: psycopg.Connection, postgres: Postgres) -> None:
+    as_wide_as_is_bound(postgres, lambda one: sql.execute(one.encode()), postgres_statements.MOST_COLUMNS // 2)
+
+
+def test_the_widest_table_of_mariadb_takes_a_part(person: pymysql.cursors.Cursor, mysql: MySQL) -> None:
+    as_wide_as_is_bound(mysql, person.execute, mysql_statements.MOST_COLUMNS // 2)

@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pyarrow as pa
 import pytest
+from parts import part
 
 from sync_platform.connectors.postgres import Postgres
 from sync_platform.errors import ConfigError, ContractError
@@ -65,11 +66,6 @@ def orders(sql: psycopg.Connection) -> psycopg.Connection:
 
 def called(connect: Connect, **options: Any) -> Postgres:
     return connect(tables={"orders": {"procedure": "load_orders", **options}})
-
-
-def part(keys: list[str], targets: list[str | None] | None = None, **fields: Any) -> pa.Table:
-    known = {"_key": pa.array(keys, pa.string()), "_target_id": pa.array(targets or [None] * len(keys), pa.string())}
-    return pa.table(known | {name: v if isinstance(v, pa.Array) else pa.array(v) for name, v in fields.items()})
 
 
 def test_a_batch_is_one_call_and_each_row_has_its_own_outcome(orders: psycopg.Connection, connect: Connect) -> None:

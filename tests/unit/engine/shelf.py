@@ -49,7 +49,7 @@ class Shelf(Connector):
     streams: ClassVar[Mapping[str, Stream]] = {stream.name: stream for stream in (CONTACTS, BLIND, LATE)}
 
     _rows: dict[str, dict[str, Any]] = PrivateAttr(default_factory=dict)
-    _faults: list[Fault] = PrivateAttr(default_factory=list)
+    _faults: list[Fault | None] = PrivateAttr(default_factory=list)
     _refused: set[str] = PrivateAttr(default_factory=set)
     _retried: set[str] = PrivateAttr(default_factory=set)
     _calls: list[list[Change]] = PrivateAttr(default_factory=list)
@@ -62,8 +62,8 @@ class Shelf(Connector):
         return self._rows
 
     @property
-    def faults(self) -> list[Fault]:
-        """What the next write calls meet, in order."""
+    def faults(self) -> list[Fault | None]:
+        """What the next write calls meet, in order; None where all is well."""
         return self._faults
 
     @property

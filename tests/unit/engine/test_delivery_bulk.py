@@ -16,7 +16,7 @@ from sync_platform.staging.outcomes import lake_outcomes_of
 from sync_platform.state.database import Database
 from tests.unit.engine.depot import CarefulDepot, Depot
 from tests.unit.engine.shelf import Fault, Killed
-from tests.unit.engine.workshop import Workshop, a_sync
+from tests.unit.engine.workshop import Planned, Workshop, a_sync
 
 
 @pytest.fixture(params=[Depot, CarefulDepot])
@@ -33,6 +33,15 @@ def careful(workshop: Workshop) -> CarefulDepot:
     made = CarefulDepot()
     workshop.target = made
     return made
+
+
+def updates_planned(workshop: Workshop, count: int) -> Planned:
+    """A plan that renames so many linked leads `Lead n` to `Planned`."""
+    workshop.leads(count)
+    workshop.run()
+    for number in range(count):
+        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
+    return workshop.planned()
 
 
 @pytest.mark.parametrize("fault", [Fault.ANSWER_LOST, Fault.REQUEST_LOST, Fault.BUSY])
@@ -88,11 +97,7 @@ def test_a_plan_of_creates_alone_says_of_each_the_fields_that_have_a_value(works
 
 
 def test_apply_refuses_what_moved_since_and_a_run_overwrites_it(workshop: Workshop, depot: Depot) -> None:
-    workshop.leads(2)
-    workshop.run()
-    for number in range(2):
-        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
-    planned = workshop.planned()
+    planned = updates_planned(workshop, 2)
     next(iter(depot.rows.values()))["name"] = "By hand"
     report = workshop.deliver(planned.plan_id, exact=True)
     assert len(report["refused"]) == 1
@@ -104,11 +109,7 @@ def test_apply_refuses_what_moved_since_and_a_run_overwrites_it(workshop: Worksh
 def test_what_somebody_changes_at_the_last_moment_is_not_overwritten_by_apply(
     workshop: Workshop, careful: CarefulDepot
 ) -> None:
-    workshop.leads(3)
-    workshop.run()
-    for number in range(3):
-        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
-    planned = workshop.planned()
+    planned = updates_planned(workshop, 3)
     links = workshop.links()
     careful.on_last_moment(lambda: careful.rows[links["l1"]].update(name="By hand"))
     report = workshop.deliver(planned.plan_id, exact=True)
@@ -122,11 +123,7 @@ def test_what_somebody_changes_at_the_last_moment_is_not_overwritten_by_apply(
 def test_where_the_target_cannot_tell_apply_looks_and_writes_only_what_it_saw(
     workshop: Workshop, careful: CarefulDepot, moved: bool
 ) -> None:
-    workshop.leads(2)
-    workshop.run()
-    for number in range(2):
-        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
-    planned = workshop.planned()
+    planned = updates_planned(workshop, 2)
     links = workshop.links()
     careful.be_unsure()
     if moved:
@@ -138,11 +135,7 @@ def test_where_the_target_cannot_tell_apply_looks_and_writes_only_what_it_saw(
 
 
 def test_a_run_overwrites_what_moved_and_says_what_was_there(workshop: Workshop, depot: Depot) -> None:
-    workshop.leads(3)
-    workshop.run()
-    for number in range(3):
-        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
-    planned = workshop.planned()
+    planned = updates_planned(workshop, 3)
     links = workshop.links()
     depot.rows[links["l1"]]["name"] = "By hand"
     depot.rows[links["l2"]]["name"] = "Planned"
@@ -153,11 +146,7 @@ def test_a_run_overwrites_what_moved_and_says_what_was_there(workshop: Workshop,
 
 
 def test_updates_that_a_run_made_before_it_died_are_settled_as_made(workshop: Workshop, careful: CarefulDepot) -> None:
-    workshop.leads(3)
-    workshop.run()
-    for number in range(3):
-        workshop.lead(f"l{number}", f"l{number}@x", "Planned")
-    planned = workshop.planned()
+    planned = updates_planned(workshop, 3)
     links = workshop.links()
     careful.rows[links["l1"]]["name"] = "By hand"
     careful.faults[:] = [Fault.KILLED]
@@ -166,6 +155,28 @@ def test_updates_that_a_run_made_before_it_died_are_settled_as_made(workshop: Wo
     workshop.deliver(planned.plan_id)
     assert {row["name"] for row in careful.rows.values()} == {"Planned"}
     assert [workshop.statuses(key)[-1] for key in ("l0", "l1", "l2")] == ["applied", "applied", "applied"]
+
+
+@pytest.mark.parametrize(("fault", "said"), [(Fault.KILLED, "noop"), (Fault.ANSWER_LOST, "applied")])
+def test_what_moved_is_written_once_though_its_delivery_breaks_off(
+    workshop: Workshop, careful: CarefulDepot, fault: Fault, said: str
+) -> None:
+    """A run that died after it had written what moved does not know any more what it found there."""
+    planned = updates_planned(workshop, 3)
+    links = workshop.links()
+    careful.rows[links["l1"]]["name"] = "By hand"
+    careful.parts.clear()
+    careful.faults[:] = [None, fault]
+    if fault is Fault.KILLED:
+        with pytest.raises(Killed):
+            workshop.deliver(planned.plan_id)
+        assert {row["name"] for row in careful.rows.values()} == {"Planned"}
+        careful.rows[links["l0"]]["name"] = "By hand, later"
+    workshop.deliver(planned.plan_id)
+    assert careful.rows[links["l0"]]["name"] == ("By hand, later" if fault is Fault.KILLED else "Planned")
+    assert [workshop.statuses(key)[-1] for key in ("l0", "l1", "l2")] == ["applied", said, "applied"]
+    again = [keys for _, keys in careful.parts if keys == ["l1"]]
+    assert len(again) == (1 if fault is Fault.KILLED else 2), "asked for again where its answer was lost"
 
 
 def test_a_plan_that_broke_off_between_two_kinds_of_updates_is_taken_up_where_it_stopped(
